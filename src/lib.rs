@@ -1,0 +1,11 @@
+//! Kumite (組手, practice with a partner): a virtual machine server for BPF network programs.
+//!
+//! Two hosts, each a network card with hooks that lives in user space, spar: people register unchanged BPF objects on
+//! them and send packets from one to the other. Start with the README; the design is in the `manual` module.
+
+pub mod cage;
+pub mod isa;
+pub mod limits;
+pub mod program;
+pub mod trap;
+pub mod verdict;

@@ -1,0 +1,58 @@
+//! Every bound of kumite, as a named constant with its reason.
+//!
+//! Invariant: only numbers; a bound that is not here does not exist.
+
+/// Size of the cage in bytes: what a 32-bit guest address can reach.
+pub const CAGE_LEN: u64 = 1 << 32;
+/// Unmapped bytes on each side of the cage: more than a 16-bit offset plus the widest access can reach.
+pub const CAGE_GUARD_LEN: u64 = 64 * 1024;
+/// Guest page size: the granularity of protection inside the cage.
+pub const PAGE_LEN: u32 = 4096;
+/// Guest addresses below this are never mapped: NULL, small offsets from NULL, and map handles.
+pub const CAGE_FIRST_ADDR: u32 = 1 << 20;
+/// Where map handles begin: a handle is `MAP_HANDLE_BASE + map id * MAP_HANDLE_STEP`, an address that always faults.
+pub const MAP_HANDLE_BASE: u32 = 1 << 16;
+/// Distance between two map handles.
+pub const MAP_HANDLE_STEP: u32 = 16;
+/// Maps that one host can hold.
+pub const MAPS_MAX: u32 = 4096;
+/// Largest key of a map in bytes; the kernel's `MAX_BPF_STACK`.
+pub const MAP_KEY_LEN_MAX: u32 = 512;
+/// Bytes of values that one map may take of the cage.
+pub const MAP_BYTES_MAX: u64 = 1 << 30;
+
+/// Slots of one program, subprograms included; the kernel's `BPF_COMPLEXITY_LIMIT_INSNS` for privileged loads.
+pub const PROGRAM_SLOTS_MAX: usize = 1_000_000;
+/// Slots that the translator takes; larger programs run in verify mode only. Bounds compile time and memory.
+pub const TRANSLATE_SLOTS_MAX: usize = 65_536;
+/// Stack bytes of one call frame; the kernel's `MAX_BPF_STACK`.
+pub const FRAME_STACK_LEN: u32 = 512;
+/// Call frames that nest, the program's own included; the kernel's `MAX_CALL_FRAMES`.
+pub const CALL_FRAMES_MAX: u32 = 8;
+/// Stack bytes of one run. One page, so that the frame pointer's low bits tell the depth.
+pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
+/// Tail calls of one run; the kernel's `MAX_TAIL_CALL_CNT`.
+pub const TAIL_CALLS_MAX: u32 = 33;
+/// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
+pub const FUEL_DEFAULT: u64 = 4 << 20;
+
+/// Free bytes before a frame; the kernel's `XDP_PACKET_HEADROOM`.
+pub const HEADROOM: u32 = 256;
+/// Bytes of a chunk behind the frame that `bpf_xdp_adjust_tail` may not grow into; the kernel keeps its
+/// `skb_shared_info` there.
+pub const TAIL_RESERVE: u32 = 320;
+/// Bytes of one chunk in a host's pool.
+pub const CHUNK_LEN: u32 = 2048;
+/// Bytes of the chunk in which `kumite run` places a packet: a page, as in the kernel's `BPF_PROG_TEST_RUN`.
+pub const RUN_CHUNK_LEN: u32 = 4096;
+/// Shortest frame that a program sees: an Ethernet header.
+pub const FRAME_LEN_MIN: u32 = 14;
+/// Most metadata before a frame (`bpf_xdp_adjust_meta`); as in the kernel.
+pub const META_LEN_MAX: u32 = 255;
+
+/// Workers of one host; also the number of processors that per-CPU maps count.
+pub const WORKERS_MAX: u32 = 64;
+/// Frames that one turn takes from a port.
+pub const BURST_MAX: usize = 64;
+/// Bytes of an object file that the loader reads.
+pub const OBJECT_LEN_MAX: u64 = 64 << 20;

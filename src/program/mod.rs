@@ -1,0 +1,114 @@
+//! A well-formed program: what the loader hands over and the engines run.
+//!
+//! A [`Program`] is made by [`Program::check`] alone, so holding one proves: every instruction is in the table with its
+//! unused fields zero; every jump stays in its subprogram and lands on an instruction; every local call lands on the
+//! start of a subprogram; no subprogram falls off its end; no instruction writes r10.
+//!
+//! Invariant: knows nothing of maps' contents, helpers' bodies or engines; a map is an index into the object's list.
+
+use crate::verdict::ProgramKind;
+
+/// What the loader knows of a program before it is checked. Slots are raw: 8 bytes each, little-endian.
+#[derive(Clone, Debug, Default)]
+pub struct RawProgram {
+    /// Name of the function.
+    pub name: String,
+    /// Section that it came from, or a description of the source.
+    pub section: String,
+    /// Program text. Subprograms follow the main function; map references are `lddw` with src 5 (map by index) or
+    /// src 6 (value of a map by index), the index counting the object's maps.
+    pub slots: Vec<[u8; 8]>,
+    /// Where functions begin, with their names; the first begins at 0. May lack subprograms: every target of a local
+    /// call begins one.
+    pub functions: Vec<Function>,
+    /// Source lines, by ascending pc.
+    pub lines: Vec<Line>,
+}
+
+/// A function of a program: the main one or a subprogram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name, or `sub_<pc>` where the object has none.
+    pub name: String,
+    /// Slot index of its first instruction.
+    pub start: usize,
+    /// Slot index behind its last instruction.
+    pub end: usize,
+}
+
+/// Where an instruction came from (`.BTF.ext` line_info).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// First slot that belongs to it.
+    pub pc: usize,
+    /// File as the compiler named it.
+    pub file: std::sync::Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 where unknown.
+    pub column: u32,
+    /// The source text, as the object holds it.
+    pub text: std::sync::Arc<str>,
+}
+
+/// A well-formed program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    name: String,
+    section: String,
+    kind: ProgramKind,
+    insns: Box<[crate::isa::Insn]>,
+    functions: Box<[Function]>,
+    lines: Box<[Line]>,
+}
+
+impl Program {
+    /// Name of the main function.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Section that it came from.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section
+    }
+
+    /// Which hook it is for.
+    #[must_use]
+    pub fn kind(&self) -> ProgramKind {
+        self.kind
+    }
+
+    /// One instruction a slot; the index is the pc.
+    #[must_use]
+    pub fn insns(&self) -> &[crate::isa::Insn] {
+        &self.insns
+    }
+
+    /// Its functions by ascending start, covering all slots; the first is the main one.
+    #[must_use]
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The function that holds this slot.
+    #[must_use]
+    pub fn function_at(&self, pc: usize) -> Option<&Function> {
+        self.functions.iter().find(|function| (function.start..function.end).contains(&pc))
+    }
+
+    /// Source lines by ascending pc; empty where the object has none.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The source line that this slot belongs to.
+    #[must_use]
+    pub fn line_at(&self, pc: usize) -> Option<&Line> {
+        let after = self.lines.partition_point(|line| line.pc <= pc);
+        after.checked_sub(1).map(|index| &self.lines[index])
+    }
+}

@@ -1,0 +1,88 @@
+//! The program's answer, by the kind of hook that asked.
+//!
+//! Source: `enum xdp_action` and `TC_ACT_*` of the kernel's UAPI headers.
+
+/// Kind of a program: which hook it is for, what r1 points at, which helpers it may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProgramKind {
+    /// `BPF_PROG_TYPE_XDP`: r1 is `struct xdp_md`.
+    Xdp,
+    /// `BPF_PROG_TYPE_SCHED_CLS`: r1 is `struct __sk_buff`.
+    Tc,
+    /// `BPF_PROG_TYPE_SOCKET_FILTER`: r1 is `struct __sk_buff`.
+    SocketFilter,
+    /// No hook: r1 is plain memory and r2 its length. Conformance programs and case files.
+    Raw,
+}
+
+impl ProgramKind {
+    /// Its name in reports and options.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+            Self::SocketFilter => "socket",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The program failed: XDP_ABORTED, an unknown return value, or a trap. The frame is dropped.
+    Aborted,
+    /// Dropped on purpose.
+    Drop,
+    /// Onward: to the next hook, in the end to the stack.
+    Pass,
+    /// Back out of the port it came from.
+    Tx,
+    /// To the port that a redirect helper named.
+    Redirect,
+}
+
+impl Verdict {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 5] = [Self::Pass, Self::Drop, Self::Tx, Self::Redirect, Self::Aborted];
+
+    /// Its name as reports spell it: `pass`, `drop`, `tx`, `redirect`, `aborted`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+            Self::Tx => "tx",
+            Self::Redirect => "redirect",
+        }
+    }
+
+    /// The verdict that a return value means on a hook of this kind. The low 32 bits count, as in the kernel.
+    ///
+    /// XDP: `enum xdp_action`; above 4 is aborted (`bpf_warn_invalid_xdp_action`). tc: `TC_ACT_SHOT`, `STOLEN`,
+    /// `QUEUED` and `TRAP` drop, `REDIRECT` redirects, all else goes on. Socket filter: 0 drops.
+    #[must_use]
+    pub const fn of(kind: ProgramKind, retval: u32) -> Self {
+        match kind {
+            ProgramKind::Xdp => match retval {
+                1 => Self::Drop,
+                2 => Self::Pass,
+                3 => Self::Tx,
+                4 => Self::Redirect,
+                _ => Self::Aborted,
+            },
+            ProgramKind::Tc => match retval {
+                2 | 4 | 5 | 8 => Self::Drop,
+                7 => Self::Redirect,
+                _ => Self::Pass,
+            },
+            ProgramKind::SocketFilter => match retval {
+                0 => Self::Drop,
+                _ => Self::Pass,
+            },
+            ProgramKind::Raw => Self::Pass,
+        }
+    }
+}
