@@ -4,8 +4,12 @@
 //! them and send packets from one to the other. Start with the README; the design is in the `manual` module.
 
 pub mod cage;
+pub mod helpers;
 pub mod isa;
 pub mod limits;
+pub mod maps;
 pub mod program;
+pub mod run;
 pub mod trap;
 pub mod verdict;
+pub mod vm;

@@ -35,6 +35,8 @@ pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
 pub const TAIL_CALLS_MAX: u32 = 33;
 /// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
 pub const FUEL_DEFAULT: u64 = 4 << 20;
+/// Fuel below which `may_goto` leaves its loop, so that a program built for it ends by itself.
+pub const FUEL_MAY_GOTO: u64 = FUEL_DEFAULT / 4;
 
 /// Free bytes before a frame; the kernel's `XDP_PACKET_HEADROOM`.
 pub const HEADROOM: u32 = 256;

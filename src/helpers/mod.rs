@@ -1,0 +1,87 @@
+//! Helpers: what programs may call by number, one family a file.
+//!
+//! A helper is one [`Helper`] value, its body right above its prototype, plus one line in [`HELPERS`]. Bodies get guest
+//! addresses and ask the cage for each range; they run on every engine alike.
+//!
+//! Semantics are the kernel's (`net/core/filter.c`, `kernel/bpf/helpers.c`).
+//!
+//! Invariant: a body never panics on any argument, never blocks, and works for a time that its `cost` bounds.
+
+use crate::run::Run;
+use crate::trap::TrapKind;
+use crate::verdict::ProgramKind;
+
+/// A helper.
+#[derive(Debug)]
+pub struct Helper {
+    /// Number, `enum bpf_func_id`.
+    pub id: u32,
+    /// Name as in the kernel, without `bpf_`.
+    pub name: &'static str,
+    /// What it takes: as many arguments as it has.
+    pub args: &'static [Arg],
+    /// What it returns.
+    pub ret: Ret,
+    /// Fuel that a call costs, in slots: what the work of the worst call is worth.
+    pub cost: u32,
+    /// Program kinds that may call it; empty: all.
+    pub kinds: &'static [ProgramKind],
+    /// Its body: arguments r1 to r5 to r0, or the trap that the call is.
+    pub body: Body,
+}
+
+/// Body of a helper.
+pub type Body = fn(&mut Run<'_>, [u64; 5]) -> Result<u64, TrapKind>;
+
+/// An argument of a prototype; `enum bpf_arg_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// Any value.
+    Any,
+    /// The context, as r1 held it at entry.
+    Ctx,
+    /// A map.
+    Map,
+    /// As many readable bytes as the map's key has.
+    MapKey,
+    /// As many readable bytes as the map's value has.
+    MapValue,
+    /// Readable bytes, as many as the next argument says.
+    MemRead,
+    /// Readable bytes or NULL, as many as the next argument says.
+    MemReadOrNull,
+    /// Bytes that the helper fills, as many as the next argument says.
+    MemWrite,
+    /// Length of the memory before it, above zero.
+    Len,
+    /// Length of the memory before it, or zero.
+    LenOrZero,
+    /// A record that the ring buffer reserved.
+    RingRecord,
+}
+
+/// What a helper returns; `enum bpf_return_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// A number.
+    Integer,
+    /// Nothing; r0 is zero.
+    Void,
+    /// A value of the map in r1, or NULL.
+    MapValueOrNull,
+    /// Memory of as many bytes as argument 2 says, or NULL.
+    MemOrNull,
+}
+
+/// Number of `bpf_tail_call`: the engines jump themselves, there is no body.
+pub const TAIL_CALL: u32 = 12;
+
+/// The helpers that kumite has, by ascending number.
+pub static HELPERS: &[&Helper] = &[];
+
+/// The helper with this number, with its index in [`HELPERS`].
+#[must_use]
+pub fn by_id(id: u32) -> Option<(usize, &'static Helper)> {
+    let index = HELPERS.binary_search_by_key(&id, |helper| helper.id).ok()?;
+    Some((index, HELPERS[index]))
+}

@@ -1,0 +1,98 @@
+//! The definition of a map.
+
+use std::fmt;
+
+/// Type of a map, `enum bpf_map_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapKind(pub u32);
+
+impl MapKind {
+    /// `BPF_MAP_TYPE_HASH`.
+    pub const HASH: Self = Self(1);
+    /// `BPF_MAP_TYPE_ARRAY`.
+    pub const ARRAY: Self = Self(2);
+    /// `BPF_MAP_TYPE_PROG_ARRAY`.
+    pub const PROGRAM_ARRAY: Self = Self(3);
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    pub const PERCPU_ARRAY: Self = Self(6);
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    pub const LPM_TRIE: Self = Self(11);
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    pub const RING_BUFFER: Self = Self(27);
+}
+
+/// Names by number, as bpftool spells them; the index is the number.
+const NAMES: [&str; 34] = [
+    "unspec",
+    "hash",
+    "array",
+    "prog_array",
+    "perf_event_array",
+    "percpu_hash",
+    "percpu_array",
+    "stack_trace",
+    "cgroup_array",
+    "lru_hash",
+    "lru_percpu_hash",
+    "lpm_trie",
+    "array_of_maps",
+    "hash_of_maps",
+    "devmap",
+    "sockmap",
+    "cpumap",
+    "xskmap",
+    "sockhash",
+    "cgroup_storage",
+    "reuseport_sockarray",
+    "percpu_cgroup_storage",
+    "queue",
+    "stack",
+    "sk_storage",
+    "devmap_hash",
+    "struct_ops",
+    "ringbuf",
+    "inode_storage",
+    "task_storage",
+    "bloom_filter",
+    "user_ringbuf",
+    "cgrp_storage",
+    "arena",
+];
+
+impl fmt::Display for MapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.get(self.0 as usize) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Number of a map on its host; never used again while a program that knows it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapId(pub u32);
+
+/// What a map is to be: `union bpf_attr` of `BPF_MAP_CREATE`, with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapDef {
+    /// Its name in the object.
+    pub name: String,
+    /// Its type.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key_len: u32,
+    /// Bytes of a value.
+    pub value_len: u32,
+    /// Elements at most; bytes of a ring buffer.
+    pub max_entries: u32,
+    /// `BPF_F_*` map flags.
+    pub flags: u32,
+}
+
+impl MapDef {
+    /// Bytes from one value to the next: the length rounded up to 8, as everywhere in the kernel.
+    #[must_use]
+    pub fn value_stride(&self) -> u64 {
+        u64::from(self.value_len).next_multiple_of(8)
+    }
+}

@@ -1,0 +1,193 @@
+//! Maps: what programs remember, one file a type.
+//!
+//! A map type is one [`MapType`] value in its file plus one line in [`MAP_TYPES`]. Values lie in the cage, where programs
+//! reach them by guest address; keys, chains, free lists and program arrays lie outside. Lookups take no lock; a deleted
+//! element's place is used again after every worker has passed a quiet point (the end of a burst: workers keep a
+//! `crossbeam::epoch` guard for that long).
+//!
+//! Semantics and errno are the kernel's (`kernel/bpf/{arraymap,hashtab,lpm_trie,ringbuf}.c`).
+//!
+//! Invariant: the host never reads a key, a length or a link from the cage after a program could have changed it.
+
+mod def;
+mod errno;
+mod table;
+
+pub use def::{MapDef, MapId, MapKind};
+pub use errno::Errno;
+pub use table::MapTable;
+
+use std::sync::Arc;
+
+use crate::cage::{Cage, CageError};
+
+/// Number of a worker, from 0; the processor that per-CPU maps and `bpf_get_smp_processor_id` mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerIndex(pub u32);
+
+/// What a map is created in.
+#[derive(Clone, Copy, Debug)]
+pub struct MapEnv<'a> {
+    /// Where its values lie.
+    pub cage: &'a Arc<Cage>,
+    /// Workers of the host: how many values a per-CPU element has.
+    pub worker_count: u32,
+}
+
+/// Makes a map of one type.
+pub type Create = fn(&MapDef, MapEnv<'_>) -> Result<Arc<dyn Map>, MapError>;
+
+/// A map type.
+#[derive(Debug)]
+pub struct MapType {
+    /// Which type.
+    pub kind: MapKind,
+    /// Checks the definition as the kernel's `map_alloc_check` does, and makes the map.
+    pub create: Create,
+}
+
+/// The map types that kumite has, by ascending number.
+pub static MAP_TYPES: &[&MapType] = &[];
+
+/// A map was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// No file implements the type.
+    #[error("map {name}: type {kind} is not supported; use another map type")]
+    Unsupported {
+        /// Name of the map.
+        name: String,
+        /// Its type.
+        kind: MapKind,
+    },
+    /// The definition is against the type's rules, as the kernel would say with this errno.
+    #[error("map {name}: {what} ({errno}); correct the definition")]
+    Definition {
+        /// Name of the map.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+        /// What bpf(2) would answer.
+        errno: Errno,
+    },
+    /// The values do not fit.
+    #[error("map {name}: {source}")]
+    Cage {
+        /// Name of the map.
+        name: String,
+        /// Why.
+        source: CageError,
+    },
+    /// The host holds as many maps as it can.
+    #[error("map {name}: the host holds {max} maps already; unload programs")]
+    Count {
+        /// Name of the map.
+        name: String,
+        /// [`crate::limits::MAPS_MAX`].
+        max: u32,
+    },
+}
+
+/// Creates a map of any supported type.
+///
+/// # Errors
+/// [`MapError`].
+pub fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
+    let found = MAP_TYPES.iter().find(|map_type| map_type.kind == def.kind);
+    let map_type = found.ok_or_else(|| MapError::Unsupported { name: def.name.clone(), kind: def.kind })?;
+    (map_type.create)(def, env)
+}
+
+/// Where the values of an array lie, so that the translator can compute an element's address itself:
+/// `addr + worker * worker_stride + index * stride` for `index < count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrayLayout {
+    /// Guest address of the first value (of worker 0).
+    pub addr: u32,
+    /// Bytes from one value to the next.
+    pub stride: u32,
+    /// Values.
+    pub count: u32,
+    /// Bytes from one worker's values to the next's; 0 where workers share them.
+    pub worker_stride: u32,
+}
+
+/// A map. Keys and values are byte strings of exactly the lengths of the definition; callers see to that.
+///
+/// The methods without `host_` are what a program's helpers do; those with it are what `bpf(2)` does from outside, where
+/// a per-CPU value is all workers' values, each rounded up to 8 bytes, in order.
+pub trait Map: Send + Sync + std::fmt::Debug {
+    /// Its definition.
+    fn def(&self) -> &MapDef;
+
+    /// Guest address of the value of `key` for this worker.
+    ///
+    /// # Errors
+    /// The kernel's errno where the type has no lookup; the helper makes NULL of it.
+    fn lookup(&self, worker: WorkerIndex, key: &[u8]) -> Result<Option<u32>, Errno>;
+
+    /// Inserts or replaces. `flags`: `BPF_ANY` 0, `BPF_NOEXIST` 1, `BPF_EXIST` 2.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    fn update(&self, worker: WorkerIndex, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno>;
+
+    /// Removes.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    fn delete(&self, key: &[u8]) -> Result<(), Errno>;
+
+    /// The key after `key` in the type's order, the first for `None`; an unknown key restarts as in the kernel.
+    ///
+    /// # Errors
+    /// `ENOENT` at the end, or the kernel's errno where the type cannot be walked.
+    fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno>;
+
+    /// The value of `key` as `BPF_MAP_LOOKUP_ELEM` gives it.
+    ///
+    /// # Errors
+    /// The kernel's errno; `ENOENT` where there is none.
+    fn host_lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno>;
+
+    /// Inserts or replaces as `BPF_MAP_UPDATE_ELEM` does.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno>;
+
+    /// Makes the map's values read-only for programs (`.rodata` after it is filled).
+    ///
+    /// # Errors
+    /// `EPERM` where the type cannot be frozen.
+    fn freeze(&self) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
+
+    /// Guest address of byte `offset` of the first value, for `lddw` with a map value; only arrays have one.
+    fn value_addr(&self, offset: u32) -> Option<u32> {
+        let _ = offset;
+        None
+    }
+
+    /// How to find an element without a call; only arrays have one.
+    fn array_layout(&self) -> Option<ArrayLayout> {
+        None
+    }
+
+    /// The program array behind this map, if it is one.
+    fn as_program_array(&self) -> Option<&ProgramArray> {
+        None
+    }
+
+    /// The ring buffer behind this map, if it is one.
+    fn as_ring_buffer(&self) -> Option<&RingBuffer> {
+        None
+    }
+}
+
+mod program_array;
+mod ring_buffer;
+
+pub use program_array::{CODE_TABLES, ProgramArray, Slot};
+pub use ring_buffer::{Finish, RingBuffer};

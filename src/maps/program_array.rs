@@ -1,0 +1,116 @@
+//! `BPF_MAP_TYPE_PROG_ARRAY`: programs that tail calls jump to.
+//!
+//! For each translated mode there is a table of code pointers beside the table of slots, so that generated code finds
+//! its target with one load; null means that the tail call falls through. All workers share the tables, and updating a
+//! slot is an atomic store for each mode, seen by the next packet.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam::epoch::{self, Atomic, Guard, Owned};
+
+use super::Errno;
+use crate::verdict::ProgramKind;
+
+/// Modes whose code is generated, and their place in [`Slot::code`].
+pub const CODE_TABLES: usize = 2;
+
+/// What a slot of a program array holds.
+pub struct Slot {
+    /// Name of the program, for reports.
+    pub name: String,
+    /// Number of the program on its host, as `BPF_MAP_LOOKUP_ELEM` shows it.
+    pub program_id: u32,
+    /// Kind of the program: all programs of one array are of one kind.
+    pub kind: ProgramKind,
+    /// Entry address of the generated code, fast then instrumented; null where the program is not translated.
+    pub code: [*const u8; CODE_TABLES],
+    /// The program itself (`vm` knows its type); keeps the code alive.
+    pub program: Arc<dyn Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("name", &self.name).field("program_id", &self.program_id).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: the code pointers point at immutable code that `program` keeps alive.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+/// The tables behind a program array.
+#[derive(Debug)]
+pub struct ProgramArray {
+    slots: Box<[Atomic<Slot>]>,
+    code: [Box<[AtomicPtr<u8>]>; CODE_TABLES],
+    /// Keeps a slot and its code pointers of one origin when two controllers write at once.
+    writer: Mutex<()>,
+}
+
+impl ProgramArray {
+    /// An array of empty slots.
+    #[must_use]
+    pub fn new(slot_count: u32) -> Self {
+        let table = || (0..slot_count).map(|_| AtomicPtr::default()).collect();
+        Self {
+            slots: (0..slot_count).map(|_| Atomic::null()).collect(),
+            code: [table(), table()],
+            writer: Mutex::new(()),
+        }
+    }
+
+    /// Number of slots.
+    #[must_use]
+    pub fn slot_count(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("made from a u32")
+    }
+
+    /// The code table of a mode, which generated code indexes: `slot_count` pointers. It lives as long as the map.
+    #[must_use]
+    pub fn code_table(&self, mode: usize) -> *const AtomicPtr<u8> {
+        self.code[mode].as_ptr()
+    }
+
+    /// The program in a slot.
+    #[must_use]
+    pub fn slot<'g>(&self, index: u32, guard: &'g Guard) -> Option<&'g Slot> {
+        let slot = self.slots.get(index as usize)?.load(Ordering::Acquire, guard);
+        // SAFETY: a slot is null or holds a box that is freed only after a grace period, which `guard` delays.
+        unsafe { slot.as_ref() }
+    }
+
+    /// Puts a program into a slot, or empties it. What was there is freed after every worker's quiet point.
+    ///
+    /// # Errors
+    /// `E2BIG` outside the array; `ENOENT` when an empty slot is emptied, as in the kernel.
+    pub fn replace(&self, index: u32, slot: Option<Slot>) -> Result<(), Errno> {
+        let place = self.slots.get(index as usize).ok_or(Errno::E2BIG)?;
+        let _writer = self.writer.lock().expect("nothing panics while it holds the lock");
+        let guard = epoch::pin();
+        let code = slot.as_ref().map_or([std::ptr::null(); CODE_TABLES], |slot| slot.code);
+        let emptied = slot.is_none();
+        let new = slot.map_or_else(epoch::Shared::null, |slot| Owned::new(slot).into_shared(&guard));
+        let old = place.swap(new, Ordering::AcqRel, &guard);
+        for (table, code) in self.code.iter().zip(code) {
+            table[index as usize].store(code.cast_mut(), Ordering::Release);
+        }
+        if old.is_null() {
+            return if emptied { Err(Errno::ENOENT) } else { Ok(()) };
+        }
+        // SAFETY: the swap unlinked `old`; readers that still see it hold a guard. The slot and its code are freed later.
+        unsafe { guard.defer_destroy(old) };
+        Ok(())
+    }
+}
+
+impl Drop for ProgramArray {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            // SAFETY: `&mut self` says that nobody reads; the slot is ours.
+            drop(unsafe { std::mem::replace(slot, Atomic::null()).try_into_owned() });
+        }
+    }
+}

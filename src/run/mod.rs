@@ -1,0 +1,137 @@
+//! One run: what a program reaches while it judges one frame.
+//!
+//! A [`World`] is what all programs of a host share; a [`Run`] is one worker's activation of a program, used again frame
+//! after frame. The head of a run ([`Head`]) is what generated code reads and writes by offset; the rest is for helpers.
+//!
+//! Invariant: nothing here is in the cage, so no program can change a bound, a budget or a pointer of the host.
+
+mod context;
+mod finding;
+mod window;
+mod world;
+
+pub use context::Context;
+pub use finding::{Finding, Severity};
+pub use window::Window;
+pub use world::{Clock, TraceSink, World};
+
+use crate::limits::FUEL_DEFAULT;
+use crate::maps::WorkerIndex;
+use crate::trap::{Fault, TrapKind};
+use crate::verdict::ProgramKind;
+
+/// The part of a run that generated code reads and writes. Offsets are taken with `offset_of!`, never written down.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Head {
+    /// Host address of guest address 0.
+    pub cage_base: *mut u8,
+    /// Slots that the run may still execute (see `vm`): set before, left over after.
+    pub fuel: u64,
+    /// Tail calls so far.
+    pub tail_calls: u32,
+    /// Guest address of the context: r1 at entry.
+    pub ctx: u32,
+    /// Second argument at entry, r2: the length of the memory in conformance programs, else 0.
+    pub arg2: u64,
+    /// r10 of the first call frame: the end of the worker's stack page.
+    pub stack_top: u32,
+    /// Which worker, for per-CPU values.
+    pub worker: u32,
+    /// Call in progress, written by generated code before each helper call: pc in the low half, index of the helper in
+    /// [`crate::helpers::HELPERS`] in the high half.
+    pub call_site: u64,
+    /// r0 at the end.
+    pub r0: u64,
+    /// Where the entry shim saved its stack pointer: a trap continues from there.
+    pub recover: usize,
+    /// Program that is running, as `vm` numbers it: changed by tail calls in modes that watch.
+    pub program: u64,
+}
+
+/// One worker's activation of a program.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Run<'w> {
+    /// What generated code touches. First, so that the run's address is the head's.
+    pub head: Head,
+    /// What all programs of the host share.
+    pub world: &'w World,
+    /// Kind of the program that was entered.
+    pub kind: ProgramKind,
+    /// The frame under judgement.
+    pub window: Window,
+    /// Index of the interface (port) that the frame came in by; what `ctx->ingress_ifindex` says.
+    pub ifindex: u32,
+    /// Receive queue; what `ctx->rx_queue_index` says.
+    pub queue: u32,
+    /// Where the last redirect helper sent the frame.
+    pub redirect: Option<Redirect>,
+    /// Why the last run stopped early.
+    pub trap: Option<TrapKind>,
+    /// State of the pseudo-random generator behind `bpf_get_prandom_u32`.
+    pub random: u64,
+    /// What verify mode noticed.
+    pub findings: Vec<Finding>,
+}
+
+/// Target of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Interface (port) index.
+    pub ifindex: u32,
+    /// The helper's flags.
+    pub flags: u64,
+}
+
+impl<'w> Run<'w> {
+    /// A run for one worker. `stack_top` is the end of a page of stack in the cage that is this worker's alone.
+    #[must_use]
+    pub fn new(world: &'w World, worker: WorkerIndex, kind: ProgramKind, stack_top: u32) -> Self {
+        Self {
+            head: Head {
+                cage_base: world.cage.base(),
+                fuel: FUEL_DEFAULT,
+                tail_calls: 0,
+                ctx: 0,
+                arg2: 0,
+                stack_top,
+                worker: worker.0,
+                call_site: 0,
+                r0: 0,
+                recover: 0,
+                program: 0,
+            },
+            world,
+            kind,
+            window: Window::default(),
+            ifindex: 1,
+            queue: 0,
+            redirect: None,
+            trap: None,
+            random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Which worker runs this.
+    #[must_use]
+    pub fn worker(&self) -> WorkerIndex {
+        WorkerIndex(self.head.worker)
+    }
+
+    /// Makes the run ready for the next frame: budgets full, nothing redirected, nothing found.
+    pub fn reset(&mut self, fuel: u64) {
+        self.head.fuel = fuel;
+        self.head.tail_calls = 0;
+        self.head.r0 = 0;
+        self.redirect = None;
+        self.trap = None;
+        self.findings.clear();
+    }
+
+    /// Turns a fault of helper number `helper` into the trap that it means.
+    pub fn helper_fault(helper: u32) -> impl Fn(Fault) -> TrapKind {
+        move |fault| TrapKind::HelperMemory { helper, fault }
+    }
+}

@@ -1,0 +1,66 @@
+//! What all programs of a host share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cage::Cage;
+use crate::maps::{MapEnv, MapTable};
+
+/// Where helpers get the time from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The machine's monotonic clock.
+    Monotonic,
+    /// Always this many nanoseconds: for tests and replay.
+    Fixed(u64),
+}
+
+impl Clock {
+    /// Nanoseconds since some fixed moment, as `bpf_ktime_get_ns` gives them.
+    #[must_use]
+    pub fn now_ns(self) -> u64 {
+        match self {
+            Self::Fixed(now_ns) => now_ns,
+            Self::Monotonic => {
+                let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+                // SAFETY: the pointer is to a local of the right type; the call cannot fail for this clock.
+                unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+                now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+            }
+        }
+    }
+}
+
+/// Takes the lines of `bpf_trace_printk`.
+pub type TraceSink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// What all programs of a host share.
+pub struct World {
+    /// The memory that programs can touch.
+    pub cage: Arc<Cage>,
+    /// All maps of the host.
+    pub maps: Arc<MapTable>,
+    /// Workers of the host.
+    pub worker_count: u32,
+    /// Where helpers get the time from.
+    pub clock: Clock,
+    /// Takes the lines of `bpf_trace_printk`.
+    pub trace: TraceSink,
+}
+
+impl World {
+    /// What a map of this world is created in.
+    #[must_use]
+    pub fn map_env(&self) -> MapEnv<'_> {
+        MapEnv { cage: &self.cage, worker_count: self.worker_count }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("worker_count", &self.worker_count)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

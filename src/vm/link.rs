@@ -1,0 +1,190 @@
+//! Binds a well-formed program to the maps and helpers that it names.
+//!
+//! Invariant: what leaves here names no map or helper that does not exist.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::helpers;
+use crate::isa::{Does, Insn};
+use crate::maps::{Map, MapId, MapTable};
+use crate::program::Program;
+use crate::run::World;
+use crate::verdict::ProgramKind;
+
+/// A program names something that kumite does not have, or may not use it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No helper has the number.
+    #[error("{program} insn {pc}: helper {id} is not supported; see `kumite helpers` for those that are")]
+    UnknownHelper {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// `enum bpf_func_id`.
+        id: i64,
+    },
+    /// The helper is for other kinds of program.
+    #[error("{program} insn {pc}: helper {helper} is not for {kind} programs; use it in another hook")]
+    HelperKind {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// Name of the helper.
+        helper: &'static str,
+        /// Kind of the program.
+        kind: &'static str,
+    },
+    /// The instruction refers to something of the kernel.
+    #[error("{program} insn {pc}: {what} is not supported; build the program without it")]
+    Unsupported {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// What it refers to.
+        what: &'static str,
+    },
+    /// A map reference counts past the object's maps, or to a value that the map does not have.
+    #[error("{program} insn {pc}: map reference {index} with offset {offset} leads nowhere; rebuild the object")]
+    Map {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// Index into the object's maps.
+        index: u32,
+        /// Offset into the map's first value.
+        offset: u32,
+    },
+}
+
+/// A program bound to its maps and helpers.
+///
+/// Its instructions are the program's, but for two kinds: a map reference is a [`Does::LoadImm64`] of the map's handle or
+/// of the value's guest address, and `imm` of a [`Does::CallHelper`] is an index into [`helpers::HELPERS`].
+#[derive(Debug)]
+pub struct Linked {
+    id: u32,
+    program: Arc<Program>,
+    world: Arc<World>,
+    insns: Box<[Insn]>,
+    maps: Box<[(MapId, Arc<dyn Map>)]>,
+}
+
+impl Linked {
+    /// Binds `program` to `maps`, the object's maps in order, entered in the world's table under their numbers.
+    ///
+    /// # Errors
+    /// [`LinkError`] at the first instruction that cannot be bound.
+    pub fn link(
+        program: Arc<Program>,
+        world: Arc<World>,
+        maps: Box<[(MapId, Arc<dyn Map>)]>,
+    ) -> Result<Self, LinkError> {
+        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        let insns = program.insns().iter().enumerate().map(|(pc, insn)| bind(&program, pc, insn, &maps));
+        let insns = insns.collect::<Result<_, _>>()?;
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps })
+    }
+
+    /// Number of this linked program, unique in the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The program as it was loaded.
+    #[must_use]
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The world that it was linked in.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Its bound instructions, one a slot.
+    #[must_use]
+    pub fn insns(&self) -> &[Insn] {
+        &self.insns
+    }
+
+    /// Its maps with their numbers, in the object's order.
+    #[must_use]
+    pub fn maps(&self) -> &[(MapId, Arc<dyn Map>)] {
+        &self.maps
+    }
+
+    /// The map of this program that a handle means; lives as long as the program.
+    #[must_use]
+    pub fn own_map(&self, handle: u64) -> Option<&Arc<dyn Map>> {
+        self.maps.iter().find(|(id, _)| MapTable::handle(*id) == handle).map(|(_, map)| map)
+    }
+}
+
+fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)]) -> Result<Insn, LinkError> {
+    let name = || program.name().to_owned();
+    let unsupported = |what| Err(LinkError::Unsupported { program: name(), pc, what });
+    match insn.does {
+        Does::LoadMapByIndex | Does::LoadMapValueByIndex => {
+            let [index, offset] = halves(insn.imm);
+            let place = maps.get(index as usize);
+            let value = if insn.does == Does::LoadMapByIndex {
+                place.map(|(id, _)| MapTable::handle(*id))
+            } else {
+                place.and_then(|(_, map)| map.value_addr(offset)).map(u64::from)
+            };
+            let value = value.ok_or_else(|| LinkError::Map { program: name(), pc, index, offset })?;
+            Ok(Insn { does: Does::LoadImm64, imm: value.cast_signed(), ..*insn })
+        }
+        Does::CallHelper => {
+            let found = u32::try_from(insn.imm).ok().and_then(helpers::by_id);
+            let (index, helper) =
+                found.ok_or_else(|| LinkError::UnknownHelper { program: name(), pc, id: insn.imm })?;
+            let kind = program.kind();
+            if kind != ProgramKind::Raw && !helper.kinds.is_empty() && !helper.kinds.contains(&kind) {
+                return Err(LinkError::HelperKind { program: name(), pc, helper: helper.name, kind: kind.name() });
+            }
+            Ok(Insn { imm: i64::try_from(index).expect("a short list"), ..*insn })
+        }
+        Does::LoadMap | Does::LoadMapValue => unsupported("a map by file descriptor"),
+        Does::LoadVarAddr => unsupported("a kernel variable"),
+        Does::LoadCodeAddr => unsupported("a function pointer"),
+        Does::CallKfunc => unsupported("a kernel function"),
+        Does::GotoReg => unsupported("an indirect jump"),
+        Does::AddrSpaceCast => unsupported("an arena"),
+        Does::Alu(..)
+        | Does::MovSigned(..)
+        | Does::Neg(_)
+        | Does::Swap(..)
+        | Does::LoadImm64
+        | Does::SecondSlot
+        | Does::Load(..)
+        | Does::Store(..)
+        | Does::Atomic(..)
+        | Does::Exchange(_)
+        | Does::CompareExchange(_)
+        | Does::LoadAcquire(_)
+        | Does::StoreRelease(_)
+        | Does::LoadPacket(..)
+        | Does::Goto
+        | Does::GotoLong
+        | Does::Branch(..)
+        | Does::MayGoto
+        | Does::CallLocal
+        | Does::CallReg
+        | Does::Exit => Ok(*insn),
+    }
+}
+
+/// Low and high half of a two-slot immediate.
+fn halves(imm: i64) -> [u32; 2] {
+    let bytes = imm.to_le_bytes();
+    let half = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    [half(0), half(4)]
+}
