@@ -7,6 +7,7 @@ pub mod cage;
 pub mod helpers;
 pub mod isa;
 pub mod limits;
+pub mod manual;
 pub mod maps;
 pub mod program;
 pub mod run;

@@ -1,0 +1,18 @@
+//! The manual: modules of pure documentation.
+//!
+//! Invariant: no code.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("changes.md")]
+pub mod changes {}
+
+#[doc = include_str!("decisions.md")]
+pub mod decisions {}
+
+#[doc = include_str!("differences.md")]
+pub mod differences {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
