@@ -220,3 +220,20 @@ pub enum Does {
     /// Arena pointer cast. Linux 6.9; refused.
     AddrSpaceCast,
 }
+
+impl Does {
+    /// Whether the instruction takes two slots.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        matches!(
+            self,
+            Self::LoadImm64
+                | Self::LoadMap
+                | Self::LoadMapValue
+                | Self::LoadMapByIndex
+                | Self::LoadMapValueByIndex
+                | Self::LoadVarAddr
+                | Self::LoadCodeAddr
+        )
+    }
+}
