@@ -25,6 +25,8 @@ pub const MAP_BYTES_MAX: u64 = 1 << 30;
 pub const PROGRAM_SLOTS_MAX: usize = 1_000_000;
 /// Slots that the translator takes; larger programs run in verify mode only. Bounds compile time and memory.
 pub const TRANSLATE_SLOTS_MAX: usize = 65_536;
+/// Functions of one program, the main one included; the kernel's `BPF_MAX_SUBPROGS`.
+pub const FUNCTIONS_MAX: usize = 256;
 /// Stack bytes of one call frame; the kernel's `MAX_BPF_STACK`.
 pub const FRAME_STACK_LEN: u32 = 512;
 /// Call frames that nest, the program's own included; the kernel's `MAX_CALL_FRAMES`.

@@ -1,10 +1,18 @@
 //! A well-formed program: what the loader hands over and the engines run.
 //!
-//! A [`Program`] is made by [`Program::check`] alone, so holding one proves: every instruction is in the table with its
-//! unused fields zero; every jump stays in its subprogram and lands on an instruction; every local call lands on the
-//! start of a subprogram; no subprogram falls off its end; no instruction writes r10.
+//! A [`Program`] is made by [`Program::check`] alone, so holding one proves: every instruction is in the table, runs here
+//! and has its unused fields zero; every jump stays in its function and lands on an instruction; every local call and
+//! code address lands on the start of a function; no function falls off its end; no instruction writes r10; legacy
+//! packet loads are only in programs whose hook has them.
 //!
 //! Invariant: knows nothing of maps' contents, helpers' bodies or engines; a map is an index into the object's list.
+
+mod check;
+mod disassemble;
+mod rejection;
+
+pub use disassemble::{Disassembly, disassemble};
+pub use rejection::Rejection;
 
 use crate::verdict::ProgramKind;
 
@@ -18,10 +26,10 @@ pub struct RawProgram {
     /// Program text. Subprograms follow the main function; map references are `lddw` with src 5 (map by index) or
     /// src 6 (value of a map by index), the index counting the object's maps.
     pub slots: Vec<[u8; 8]>,
-    /// Where functions begin, with their names; the first begins at 0. May lack subprograms: every target of a local
-    /// call begins one.
+    /// Where functions begin, with their names; their ends are not read. May lack the main function, which begins at 0,
+    /// and subprograms: every target of a local call or code address begins one.
     pub functions: Vec<Function>,
-    /// Source lines, by ascending pc.
+    /// Source lines, in any order; lines of slots that the program has not are dropped.
     pub lines: Vec<Line>,
 }
 

@@ -1,3 +1,5 @@
 //! The integration tests, one binary.
 
+mod isa;
+mod shared;
 mod tidy;
