@@ -13,6 +13,7 @@ mod decode;
 mod does;
 mod insn;
 mod print;
+pub mod random;
 mod row;
 mod table;
 mod text;
