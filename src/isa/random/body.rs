@@ -47,6 +47,10 @@ impl<'shape> Body<'shape> {
     pub(super) fn function(mut self) -> Vec<Insn> {
         self.begin();
         self.block(self.shape.insns, 0);
+        if self.index + 1 < self.functions {
+            // The kernel refuses functions that nothing calls.
+            self.call(self.index + 1);
+        }
         self.end();
         self.insns
     }
@@ -115,7 +119,8 @@ impl<'shape> Body<'shape> {
             } else if (is(Does::Goto) || is(Does::GotoLong)) && self.loops < COUNTERS.len() {
                 self.repeat(row.does, room, nesting);
             } else if is(Does::CallLocal) && self.index + 1 < self.functions && self.loops < 2 {
-                self.call();
+                let callee = self.index + 1 + self.dice.below(self.functions - self.index - 1);
+                self.call(callee);
             } else if is(Does::Exit) && nesting > 0 && self.loops == 0 && self.dice.once_in(4) {
                 // Nothing may follow an exit that nothing jumps over.
                 self.insns.push(insn(Does::Exit));
@@ -189,12 +194,11 @@ impl<'shape> Body<'shape> {
         self.loops -= 1;
     }
 
-    /// A call of a later function, with numbers in r2 to r5, and the registers that it clobbers filled again.
-    fn call(&mut self) {
+    /// A call of a function by its index, with numbers in r2 to r5, and the registers that it clobbers filled again.
+    fn call(&mut self, callee: usize) {
         if self.has_memory() {
             self.insns.push(alu_reg(Alu::Mov, 1, MEMORY));
         }
-        let callee = self.index + 1 + self.dice.below(self.functions - self.index - 1);
         self.insns.push(Insn { imm: slots(callee), ..insn(Does::CallLocal) });
         for register in 1..=5 {
             self.fill(register);

@@ -38,7 +38,7 @@ pub struct Shape {
     pub seed: u64,
     /// About how many instructions each function has besides its beginning and end.
     pub insns: usize,
-    /// Functions, the main one included; at least 1.
+    /// Functions, the main one included; 1 where no row may be picked that calls them.
     pub functions: usize,
     /// Bytes of memory that r1 points at on entry, 8-byte aligned; below 8 means none.
     pub memory_len: u32,
@@ -60,7 +60,8 @@ pub fn program(shape: &Shape) -> Vec<Insn> {
     let mut dice = Dice::new(shape.seed);
     let rows: Vec<&Row> =
         ROWS.iter().filter(|row| row.support == Support::Runs).filter(|row| (shape.rows)(row)).collect();
-    let count = shape.functions.max(1);
+    let calls = rows.iter().any(|row| row.does == Does::CallLocal);
+    let count = if calls { shape.functions.max(1) } else { 1 };
     let functions: Vec<Vec<Insn>> =
         (0..count).map(|index| Body::new(shape, &rows, &mut dice, index, count).function()).collect();
     link(functions)
