@@ -402,3 +402,97 @@ fn sign_extended(value: u32) -> i64 {
 fn low_64(number: i128) -> i64 {
     i64::try_from(number).unwrap_or_else(|_| u64::try_from(number).map_or(0, u64::cast_signed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{decode, print};
+
+    fn texts(text: &str) -> Vec<String> {
+        let slots = assemble(text).unwrap_or_else(|error| panic!("{error}"));
+        let insns = decode(&slots).expect("what is assembled decodes");
+        (0..).zip(&insns).filter(|(_, insn)| insn.does != Does::SecondSlot).map(|(pc, insn)| print(insn, pc)).collect()
+    }
+
+    fn refusal(text: &str) -> String {
+        assemble(text).expect_err("no program").to_string()
+    }
+
+    #[test]
+    fn labels_count_slots() {
+        let printed = texts("r1 = 0x1122334455667788 ll\nif r1 s> 5 goto out\nr0 = -1\nout: exit");
+        assert_eq!(printed, ["r1 = 0x1122334455667788 ll", "if r1 s> 5 goto +1 <4>", "r0 = -1", "exit"]);
+    }
+
+    #[test]
+    fn jumps_go_backwards_and_calls_go_to_labels() {
+        let printed = texts("again:\ncall sub // comment\ngotol again ; another\nexit # a third\nsub: exit");
+        assert_eq!(printed, ["call +2 <3>", "gotol -2 <0>", "exit", "exit"]);
+    }
+
+    #[test]
+    fn spelling_of_spaces_numbers_and_narrow_registers_is_free() {
+        let printed = texts("r1=0x10\nw1  s>>=  3\nw1 = *(u32*)(r2+0x8)\n*(u8 *)(r10 - 1) = w3\nr4 = *(u64 *)(r5)");
+        let expected =
+            ["r1 = 16", "w1 s>>= 3", "r1 = *(u32 *)(r2 + 8)", "*(u8 *)(r10 - 1) = r3", "r4 = *(u64 *)(r5 + 0)"];
+        assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn a_listing_of_objdump_is_read() {
+        let listing = "
+prog.o:\tfile format elf64-bpf
+
+Disassembly of section xdp:
+
+0000000000000000 <main>:
+; \treturn helper(ctx);
+       0:\t85 10 00 00 01 00 00 00\tcall 0x7
+       1:\t15 00 fe ff 00 00 00 00\tif r0 == 0x0 goto -0x2 <main>
+       2:\t18 01 00 00 00 00 00 00 00 00 00 00 00 00 00 00\tr1 = 0x0 ll
+       4:\t95 00 00 00 00 00 00 00\texit
+";
+        assert_eq!(texts(listing), ["call 7", "if r0 == 0 goto -2 <0>", "r1 = 0x0 ll", "exit"]);
+        assert_eq!(assemble_with_labels(listing).expect("a listing").labels["main"], 0);
+    }
+
+    #[test]
+    fn one_register_cannot_be_two() {
+        assert_eq!(refusal("r1 = -r2"), "line 1: `r1 = -r2` is no instruction; see the manual's table of instructions");
+        assert_eq!(
+            refusal("\n  r11 = 5 # too many"),
+            "line 2: `r11 = 5` is no instruction; see the manual's table of instructions"
+        );
+    }
+
+    #[test]
+    fn a_number_outside_its_field_is_refused() {
+        assert_eq!(
+            refusal("r1 = 4294967296"),
+            "line 1: 4294967296 is outside -2147483648 to 2147483647; load it with `r0 = 4294967296 ll` first, or make \
+             it smaller"
+        );
+        assert_eq!(
+            refusal("r1 = *(u8 *)(r2 + 40000)"),
+            "line 1: 40000 is outside -32768 to 32767; load it with `r0 = 40000 ll` first, or make it smaller"
+        );
+    }
+
+    #[test]
+    fn a_distance_without_sign_is_refused() {
+        assert_eq!(refusal("goto 3"), "line 1: jump to 3: the sign is missing; write +3, or a label");
+    }
+
+    #[test]
+    fn labels_are_there_once() {
+        assert_eq!(refusal("goto out"), "line 1: no line has the label `out`; add it, or mend the name");
+        assert_eq!(refusal("a: exit\na: exit"), "line 2: label `a` stands before another line too; rename one");
+    }
+
+    #[test]
+    fn a_label_out_of_reach_is_refused() {
+        let far = format!("goto out\n{}out: exit", "r0 = 0\n".repeat(40_000));
+        assert_eq!(refusal(&far), "line 1: `out` is 40000 slots away, more than the jump reaches; use `gotol`");
+        assert!(assemble(&far.replace("goto out", "gotol out")).is_ok());
+    }
+}

@@ -265,3 +265,142 @@ fn slot_of(row: &Row, insn: &Insn, imm: i32) -> Slot {
         imm: fixed(row.imm, imm),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Alu, Endian, Operand, Size, Width};
+
+    fn slot(opcode: u8, registers: u8, off: i16, imm: i32) -> [u8; 8] {
+        let ([o0, o1], [i0, i1, i2, i3]) = (off.to_le_bytes(), imm.to_le_bytes());
+        [opcode, registers, o0, o1, i0, i1, i2, i3]
+    }
+
+    fn refusal(slots: &[[u8; 8]]) -> String {
+        let error = decode(slots).expect_err("no program");
+
+        error.to_string()
+    }
+
+    #[test]
+    fn an_unknown_opcode_is_refused_with_its_number() {
+        assert_eq!(
+            refusal(&[slot(0x95, 0, 0, 0), slot(0x8f, 0, 0, 0)]),
+            "insn 1: no instruction has opcode 0x8f; rebuild the object for the bpf target"
+        );
+    }
+
+    #[test]
+    fn a_second_slot_without_a_first_is_an_unknown_opcode() {
+        assert_eq!(
+            refusal(&[slot(0, 0, 0, 0)]),
+            "insn 0: no instruction has opcode 0x00; rebuild the object for the bpf target"
+        );
+    }
+
+    #[test]
+    fn registers_above_ten_are_refused() {
+        assert_eq!(refusal(&[slot(0xbf, 0x0b, 0, 0)]), "insn 0: mov_reg names register r11; registers end at r10");
+        assert_eq!(refusal(&[slot(0x79, 0xf0, 0, 0)]), "insn 0: ldxdw names register r15; registers end at r10");
+    }
+
+    #[test]
+    fn a_reserved_field_that_is_set_is_refused() {
+        assert_eq!(
+            refusal(&[slot(0x07, 0x10, 0, 1)]),
+            "insn 0: add_imm has src 1 where only 0 is allowed; rebuild the object"
+        );
+        assert_eq!(
+            refusal(&[slot(0x37, 0x00, 2, 1)]),
+            "insn 0: div_imm has off 2 where only one of 0, 1 is allowed; rebuild the object"
+        );
+    }
+
+    #[test]
+    fn an_exchange_without_its_fetch_bit_is_refused() {
+        assert_eq!(
+            refusal(&[slot(0xdb, 0x10, 0, 0xe0)]),
+            "insn 0: lock add has imm 224 where only one of 0, 1, 64, 65, 80, 81, 160, 161, 225, 241, 256, 272 is \
+             allowed; rebuild the object"
+        );
+    }
+
+    #[test]
+    fn a_byte_swap_of_a_bad_width_is_refused() {
+        assert_eq!(
+            refusal(&[slot(0xd4, 0, 0, 8)]),
+            "insn 0: le16 has imm 8 where only one of 16, 32, 64 is allowed; rebuild the object"
+        );
+        let insns = decode(&[slot(0xd4, 0, 0, 16)]).expect("le16");
+        assert_eq!(insns[0].does, Does::Swap(Endian::Le, Size::H));
+    }
+
+    #[test]
+    fn signed_division_is_not_read_as_unsigned() {
+        let insns = decode(&[slot(0x3f, 0x10, 1, 0), slot(0x3f, 0x10, 0, 0)]).expect("two divisions");
+        assert_eq!(insns[0].does, Does::Alu(Width::W64, Alu::Sdiv, Operand::Reg));
+        assert_eq!(insns[1].does, Does::Alu(Width::W64, Alu::Div, Operand::Reg));
+    }
+
+    #[test]
+    fn a_two_slot_load_keeps_bit_31_of_its_low_half_apart_from_the_high_half() {
+        let insns = decode(&[slot(0x18, 0, 0, i32::MIN), slot(0, 0, 0, 1)]).expect("a wide load");
+        assert_eq!(insns[0].imm, 0x1_8000_0000);
+        assert_eq!(insns[1].does, Does::SecondSlot);
+    }
+
+    #[test]
+    fn a_two_slot_load_cut_off_at_the_end_is_refused() {
+        assert_eq!(
+            refusal(&[slot(0x18, 0, 0, 1)]),
+            "insn 0: lddw is cut off before its second slot; rebuild the object"
+        );
+    }
+
+    #[test]
+    fn a_second_slot_that_holds_more_than_an_immediate_is_refused() {
+        let first = slot(0x18, 0, 0, 1);
+        assert_eq!(
+            refusal(&[first, slot(0x95, 0, 0, 0)]),
+            "insn 0: lddw has second opcode 149 where only 0 is allowed; rebuild the object"
+        );
+        assert_eq!(
+            refusal(&[first, slot(0, 0x10, 0, 0)]),
+            "insn 0: lddw has second src 1 where only 0 is allowed; rebuild the object"
+        );
+        assert_eq!(
+            refusal(&[slot(0x18, 0x50, 0, 1), slot(0, 0, 0, 7)]),
+            "insn 0: ld_map_idx has second imm 7 where only 0 is allowed; rebuild the object"
+        );
+    }
+
+    #[test]
+    fn a_map_value_reference_says_map_and_offset() {
+        let insns = decode(&[slot(0x18, 0x61, 0, 3), slot(0, 0, 0, 40)]).expect("a map value");
+        assert_eq!(insns[0].does, Does::LoadMapValueByIndex);
+        assert_eq!((insns[0].imm & 0xffff_ffff, insns[0].imm >> 32), (3, 40));
+    }
+
+    #[test]
+    fn negative_immediates_are_sign_extended() {
+        let insns = decode(&[slot(0x25, 0, 0, -1)]).expect("a compare");
+        assert_eq!(insns[0].imm, -1);
+    }
+
+    #[test]
+    fn a_long_jump_takes_its_target_from_the_immediate() {
+        let insns = decode(&[slot(0x06, 0, 0, 70_000)]).expect("a long jump");
+        assert_eq!(insns[0].target(10), Some(70_011));
+        assert_eq!(
+            refusal(&[slot(0x06, 0, 5, 0)]),
+            "insn 0: ja32 has off 5 where only 0 is allowed; rebuild the object"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "instructions do what a row of the table does")]
+    fn an_instruction_that_does_not_exist_is_not_encoded() {
+        let none = Insn { does: Does::Swap(Endian::Le, Size::B), dst: Reg::R0, src: Reg::R0, off: 0, imm: 0 };
+        let _ = encode(&[none]);
+    }
+}

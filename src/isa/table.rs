@@ -225,8 +225,8 @@ pub static ROWS: &[Row] = &[
         Atomic32,
     )
     .imm(0xa1),
-    row(0xc3, "lock xchg32", "xsrc = xchg32_32(dst + off, xsrc)", Exchange(W), Atomic32).imm(0xe1),
-    row(0xc3, "lock cmpxchg32", "w0 = cmpxchg32_32(dst + off, w0, xsrc)", CompareExchange(W), Atomic32).imm(0xf1),
+    row(0xc3, "lock xchg32", "wsrc = xchg32_32(dst + off, wsrc)", Exchange(W), Atomic32).imm(0xe1),
+    row(0xc3, "lock cmpxchg32", "w0 = cmpxchg32_32(dst + off, w0, wsrc)", CompareExchange(W), Atomic32).imm(0xf1),
     row(0xc3, "load_acquire32", "xdst = load_acquire((u32 *)(src + off))", LoadAcquire(W), LinuxExt).imm(0x100),
     row(0xc3, "store_release32", "store_release((u32 *)(dst + off), xsrc)", StoreRelease(W), LinuxExt).imm(0x110),
     row(0xdb, "lock add", "lock *(u64 *)(dst + off) += src", Does::Atomic(D, Atomic::Add, Discard), Atomic64).imm(0x00),
@@ -306,3 +306,32 @@ static INDEX: [(usize, usize); 256] = {
     }
     index
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_texts_and_meanings_are_each_used_once() {
+        let names: BTreeSet<_> = ROWS.iter().map(|row| row.name).collect();
+        let texts: BTreeSet<_> = ROWS.iter().map(|row| row.text).collect();
+        let meanings: BTreeSet<_> = ROWS.iter().map(|row| row.does).collect();
+        assert_eq!((names.len(), texts.len(), meanings.len()), (ROWS.len(), ROWS.len(), ROWS.len()));
+    }
+
+    #[test]
+    fn no_two_rows_of_an_opcode_fit_one_slot() {
+        use crate::isa::row::{Field, Part};
+        for (at, row) in ROWS.iter().enumerate() {
+            for other in ROWS[at + 1..].iter().filter(|other| other.opcode == row.opcode) {
+                let apart = Part::ALL.into_iter().any(|part| match (row.field(part), other.field(part)) {
+                    (Field::Is(one), Field::Is(another)) => one != another,
+                    (Field::Any | Field::Ignored, _) | (_, Field::Any | Field::Ignored) => false,
+                });
+                assert!(apart, "{} and {} cannot be told apart", row.name, other.name);
+            }
+        }
+    }
+}

@@ -16,3 +16,6 @@ pub mod differences {}
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
+
+#[doc = include_str!("instructions.md")]
+pub mod instructions {}

@@ -132,3 +132,209 @@ fn at(insns: &[Insn], target: i64) -> Option<(usize, &Insn)> {
     let pc = usize::try_from(target).ok()?;
     insns.get(pc).map(|insn| (pc, insn))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::assemble;
+
+    fn raw(text: &str) -> RawProgram {
+        let slots = assemble(text).unwrap_or_else(|error| panic!("{error}"));
+        RawProgram { name: "xdp_main".into(), slots, ..RawProgram::default() }
+    }
+
+    fn accepted(text: &str) -> Program {
+        Program::check(raw(text), ProgramKind::Xdp).unwrap_or_else(|rejection| panic!("{rejection}"))
+    }
+
+    fn refused(raw: RawProgram) -> String {
+        Program::check(raw, ProgramKind::Xdp).expect_err("a program that is not well-formed").to_string()
+    }
+
+    fn refusal(text: &str) -> String {
+        refused(raw(text))
+    }
+
+    #[test]
+    fn a_program_without_instructions_is_refused() {
+        assert_eq!(refusal(""), "xdp_main: it has no instruction; end it with `exit` at least");
+    }
+
+    #[test]
+    fn a_program_beyond_the_limit_is_refused() {
+        let slots = vec![[0x95, 0, 0, 0, 0, 0, 0, 0]; PROGRAM_SLOTS_MAX + 1];
+        assert_eq!(
+            refused(RawProgram { name: "xdp_main".into(), slots, ..RawProgram::default() }),
+            "xdp_main: 1000001 slots are more than 1000000; split it with tail calls"
+        );
+    }
+
+    #[test]
+    fn a_slot_that_is_no_instruction_is_named() {
+        let mut raw = raw("r0 = 0\nexit");
+        raw.slots[0][1] = 0x10;
+        assert_eq!(refused(raw), "xdp_main insn 0: mov_imm has src 1 where only 0 is allowed; rebuild the object");
+    }
+
+    #[test]
+    fn instructions_that_kumite_does_not_run_are_errors_not_panics() {
+        assert_eq!(
+            refusal("r1 = addr_space_cast(r2, 0, 1)\nexit"),
+            "xdp_main insn 0: addr_space_cast is not supported: there are no arenas here; rebuild the object without it"
+        );
+        for row in isa::ROWS.iter().filter(|row| row.support != Support::Runs) {
+            let insn = Insn { does: row.does, dst: Reg::R0, src: Reg::R0, off: 0, imm: 0 };
+            let mut insns = vec![insn];
+            if insn.does.is_wide() {
+                insns.push(Insn { does: Does::SecondSlot, ..insn });
+            }
+            let raw = RawProgram { slots: isa::encode(&insns), ..RawProgram::default() };
+            let rejection = Program::check(raw, ProgramKind::Xdp).expect_err("a refused instruction");
+            assert!(matches!(rejection, Rejection::Unsupported { pc: 0, .. }), "{}: {rejection}", row.name);
+        }
+    }
+
+    #[test]
+    fn legacy_packet_loads_are_for_hooks_that_have_them() {
+        let text = "r0 = *(u8 *)skb[14]\nexit";
+        assert_eq!(
+            refusal(text),
+            "xdp_main insn 0: xdp programs have no legacy packet loads; read the packet through the context"
+        );
+        assert!(Program::check(raw(text), ProgramKind::SocketFilter).is_ok());
+        assert!(Program::check(raw(text), ProgramKind::Tc).is_ok());
+    }
+
+    #[test]
+    fn nothing_writes_the_frame_pointer() {
+        let texts = [
+            "r10 += 8",
+            "r10 = r1",
+            "w10 = -w10",
+            "r10 = 5 ll",
+            "r10 = *(u64 *)(r1 + 0)",
+            "r10 = load_acquire((u64 *)(r1 + 0))",
+            "r10 = atomic_fetch_add((u64 *)(r1 + 0), r10)",
+            "w10 = xchg32_32(r1 + 0, w10)",
+        ];
+        for text in texts {
+            assert_eq!(
+                refusal(&format!("{text}\nexit")),
+                "xdp_main insn 0: the frame pointer r10 is read-only; copy it to another register first",
+                "{text}"
+            );
+        }
+        accepted("*(u64 *)(r10 - 8) = r10\nlock *(u64 *)(r10 - 8) += r10\nexit");
+    }
+
+    #[test]
+    fn jumps_stay_in_the_program() {
+        assert_eq!(
+            refusal("goto -2\nexit"),
+            "xdp_main insn 0: jump to -1 leaves xdp_main (0 to 1); rebuild the object"
+        );
+        assert_eq!(
+            refusal("if r1 == 0 goto +1\nexit"),
+            "xdp_main insn 0: jump to 2 leaves xdp_main (0 to 1); rebuild the object"
+        );
+        assert_eq!(
+            refusal("gotol +2147483647\nexit"),
+            "xdp_main insn 0: jump to 2147483648 leaves xdp_main (0 to 1); rebuild the object"
+        );
+        accepted("goto -1");
+    }
+
+    #[test]
+    fn jumps_do_not_enter_another_function() {
+        assert_eq!(
+            refusal("call sub\nmay_goto sub\nexit\nsub: exit"),
+            "xdp_main insn 1: jump to 3 leaves xdp_main (0 to 2); rebuild the object"
+        );
+        assert_eq!(
+            refusal("main: call sub\nexit\nsub: goto main"),
+            "xdp_main insn 2: jump to 0 leaves sub_2 (2 to 2); rebuild the object"
+        );
+    }
+
+    #[test]
+    fn jumps_and_calls_into_a_two_slot_load_are_refused() {
+        assert_eq!(
+            refusal("goto +1\nr1 = 5 ll\nexit"),
+            "xdp_main insn 0: jump lands inside a two-slot load at 2; rebuild the object"
+        );
+        let mut inside = raw("call sub\nexit\nr1 = 5 ll\nsub: exit");
+        inside.slots[0][4] = 2;
+        assert_eq!(refused(inside), "xdp_main insn 0: call lands inside a two-slot load at 3; rebuild the object");
+    }
+
+    #[test]
+    fn calls_stay_in_the_program() {
+        for (text, target, last) in [("call -5", -4, 1), ("call +1", 2, 1), ("r1 = code_addr(+7)", 8, 2)] {
+            assert_eq!(
+                refusal(&format!("{text}\nexit")),
+                format!(
+                    "xdp_main insn 0: call of {target} leaves the program (0 to {last}); link the object's functions"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn no_function_falls_off_its_end() {
+        assert_eq!(
+            refusal("exit\nr0 = 0"),
+            "xdp_main insn 1: xdp_main falls off its end; end it with `exit` or `goto`"
+        );
+        assert_eq!(
+            refusal("call sub\nif r0 == 0 goto -2\nsub: exit"),
+            "xdp_main insn 1: xdp_main falls off its end; end it with `exit` or `goto`"
+        );
+        assert_eq!(refusal("r1 = 5 ll"), "xdp_main insn 0: xdp_main falls off its end; end it with `exit` or `goto`");
+    }
+
+    #[test]
+    fn functions_are_found_by_calls_and_named_by_the_object() {
+        let mut text = raw("call one\nr2 = code_addr(two)\nexit\none: exit\ntwo: exit");
+        text.functions = vec![
+            Function { name: "first".into(), start: 4, end: 0 },
+            Function { name: "alias".into(), start: 4, end: 0 },
+        ];
+        let program = Program::check(text, ProgramKind::Xdp).expect("three functions");
+        let functions: Vec<_> =
+            program.functions().iter().map(|function| (function.name.as_str(), function.start, function.end)).collect();
+        assert_eq!(functions, [("xdp_main", 0, 4), ("first", 4, 5), ("sub_5", 5, 6)]);
+        assert_eq!(program.function_at(3).map(|function| function.name.as_str()), Some("xdp_main"));
+    }
+
+    #[test]
+    fn a_function_that_begins_where_nothing_does_is_refused() {
+        for start in [1, 3, usize::MAX] {
+            let mut text = raw("r1 = 5 ll\nexit");
+            text.functions = vec![Function { name: "odd".into(), start, end: 0 }];
+            assert_eq!(
+                refused(text),
+                format!(
+                    "xdp_main: function odd is said to begin at {start}, where no instruction does; rebuild the object"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn too_many_functions_are_refused() {
+        let text: String = (0..256).map(|_| "call +255\n").chain((0..256).map(|_| "exit\n")).collect();
+        assert_eq!(
+            refusal(&format!("{text}exit")),
+            "xdp_main: 257 functions are more than 256; inline some, or split it with tail calls"
+        );
+    }
+
+    #[test]
+    fn lines_are_sorted_and_those_outside_are_dropped() {
+        let line = |pc, line| super::super::Line { pc, file: "a.c".into(), line, column: 0, text: "".into() };
+        let mut text = raw("r0 = 0\nexit");
+        text.lines = vec![line(9, 3), line(1, 2), line(0, 1)];
+        let program = Program::check(text, ProgramKind::Xdp).expect("two instructions");
+        assert_eq!(program.lines().iter().map(|line| line.line).collect::<Vec<_>>(), [1, 2]);
+    }
+}

@@ -51,3 +51,40 @@ impl fmt::Display for Disassembly<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{assemble, encode};
+    use crate::program::RawProgram;
+    use crate::verdict::ProgramKind;
+
+    #[test]
+    fn a_program_is_printed_with_functions_lines_and_targets_and_reads_back() {
+        let text = "r1 = 7 ll\nagain: if r1 > 5 goto again\ncall sub\nexit\nsub: w0 = 2\nexit";
+        let line = |pc, line, text: &str| Line { pc, file: "drop.c".into(), line, column: 0, text: text.into() };
+        let raw = RawProgram {
+            name: "xdp_main".into(),
+            slots: assemble(text).expect("text of the test"),
+            lines: vec![line(0, 3, "\tint x = 7;"), line(2, 3, "\tint x = 7;"), line(3, 4, "\treturn sub(x);")],
+            ..RawProgram::default()
+        };
+        let program = Program::check(raw, ProgramKind::Xdp).expect("a well-formed program");
+        let printed = disassemble(&program).to_string();
+        let expected = "\
+xdp_main:
+; drop.c:3: int x = 7;
+     0: r1 = 0x7 ll
+     2: if r1 > 5 goto -1 <2>
+; drop.c:4: return sub(x);
+     3: call +1 <5> ; sub_5
+     4: exit
+
+sub_5:
+     5: w0 = 2
+     6: exit
+";
+        assert_eq!(printed, expected);
+        assert_eq!(assemble(&printed), Ok(encode(program.insns())));
+    }
+}

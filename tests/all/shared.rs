@@ -1,4 +1,4 @@
-//! The data that lies beside the repository, and what a test does where it is absent.
+//! What tests share: the data beside the repository, skipping where something is absent, expected files.
 
 use std::env;
 use std::path::PathBuf;
@@ -21,4 +21,17 @@ pub(crate) fn read(path: &str) -> Option<String> {
         skipped("no shared data");
     }
     text
+}
+
+/// Compares text with a file of the repository; `BLESS=1` writes the file instead.
+///
+/// # Panics
+/// If they differ.
+pub(crate) fn golden(path: &str, text: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(&file, text).expect("the repository can be written");
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(expected == text, "{path} is out of date; run the test with BLESS=1 and look at the difference");
 }
