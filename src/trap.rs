@@ -70,6 +70,12 @@ pub enum TrapKind {
     },
 }
 
+impl From<Fault> for TrapKind {
+    fn from(fault: Fault) -> Self {
+        Self::Memory(fault)
+    }
+}
+
 /// Why and where a run stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trap {

@@ -30,6 +30,14 @@ pub struct Helper {
     pub body: Body,
 }
 
+impl Helper {
+    /// Whether programs of this kind may call it. Raw programs may call all: they have no hook to protect.
+    #[must_use]
+    pub fn serves(&self, kind: ProgramKind) -> bool {
+        kind == ProgramKind::Raw || self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+}
+
 /// Body of a helper.
 pub type Body = fn(&mut Run<'_>, [u64; 5]) -> Result<u64, TrapKind>;
 
@@ -84,4 +92,12 @@ pub static HELPERS: &[&Helper] = &[];
 pub fn by_id(id: u32) -> Option<(usize, &'static Helper)> {
     let index = HELPERS.binary_search_by_key(&id, |helper| helper.id).ok()?;
     Some((index, HELPERS[index]))
+}
+
+/// The helper that `callx` with this number means: one that programs of this kind may call, and no tail call, whose jump
+/// must be in the program's text.
+#[must_use]
+pub fn by_register(number: u64, kind: ProgramKind) -> Option<&'static Helper> {
+    let (_, helper) = by_id(u32::try_from(number).ok()?)?;
+    (helper.id != TAIL_CALL && helper.serves(kind)).then_some(helper)
 }

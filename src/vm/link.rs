@@ -10,7 +10,6 @@ use crate::isa::{Does, Insn};
 use crate::maps::{Map, MapId, MapTable};
 use crate::program::Program;
 use crate::run::World;
-use crate::verdict::ProgramKind;
 
 /// A program names something that kumite does not have, or may not use it.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +146,7 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
             let (index, helper) =
                 found.ok_or_else(|| LinkError::UnknownHelper { program: name(), pc, id: insn.imm })?;
             let kind = program.kind();
-            if kind != ProgramKind::Raw && !helper.kinds.is_empty() && !helper.kinds.contains(&kind) {
+            if !helper.serves(kind) {
                 return Err(LinkError::HelperKind { program: name(), pc, helper: helper.name, kind: kind.name() });
             }
             Ok(Insn { imm: i64::try_from(index).expect("a short list"), ..*insn })

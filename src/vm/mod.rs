@@ -19,6 +19,7 @@
 //!
 //! Invariant: no program can make an engine loop for ever, panic, or touch a byte outside the cage.
 
+pub mod interp;
 mod link;
 mod loaded;
 mod mode;

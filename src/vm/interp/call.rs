@@ -1,0 +1,119 @@
+//! Calls of helpers and subprograms, returns, and tail calls.
+//!
+//! Invariant: at most [`CALL_FRAMES_MAX`] frames; a tail call adds none.
+
+use super::{Linked, Machine, Next};
+use crate::helpers::{self, HELPERS, TAIL_CALL};
+use crate::isa::{Insn, Reg};
+use crate::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, TAIL_CALLS_MAX};
+use crate::maps::Errno;
+use crate::trap::TrapKind;
+use crate::vm::Loaded;
+
+/// Callers' frames that can lie below the one that is executing.
+const CALLERS_MAX: usize = CALL_FRAMES_MAX as usize - 1;
+
+/// What a caller finds again after its callee returns.
+#[derive(Clone, Copy)]
+struct Caller<'m> {
+    linked: &'m Linked,
+    /// Where it goes on.
+    pc: usize,
+    /// r6 to r9.
+    saved: [u64; 4],
+}
+
+/// The callers of the function that is executing, outermost first.
+#[derive(Default)]
+pub(super) struct Frames<'m> {
+    callers: [Option<Caller<'m>>; CALLERS_MAX],
+    count: usize,
+}
+
+impl<'m> Machine<'m, '_> {
+    /// Calls the helper with this index in [`HELPERS`].
+    pub(super) fn call_helper(&mut self, index: i64) -> Result<Next, TrapKind> {
+        let index = usize::try_from(index).expect("linking made the index");
+        let helper = HELPERS[index];
+        if helper.id == TAIL_CALL {
+            return self.tail_call(helper);
+        }
+        self.call_body(helper)
+    }
+
+    /// Calls the helper whose number dst holds.
+    pub(super) fn call_reg(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
+        let number = self.reg(insn.dst);
+        let helper = helpers::by_register(number, self.run.kind).ok_or(TrapKind::NoHelper { number })?;
+        self.call_body(helper)
+    }
+
+    fn call_body(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
+        self.pay(u64::from(helper.cost))?;
+        let args = [self.regs[1], self.regs[2], self.regs[3], self.regs[4], self.regs[5]];
+        let result = (helper.body)(self.run, args)?;
+        self.set(Reg::R0, result);
+        self.clobber_arguments();
+        Ok(Next::Forward)
+    }
+
+    /// r1 to r5 hold nothing of the callee's after a call.
+    pub(super) fn clobber_arguments(&mut self) {
+        self.regs[1..=5].fill(0);
+    }
+
+    pub(super) fn call_local(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
+        let target = insn.target(self.pc).and_then(|target| usize::try_from(target).ok());
+        let target = target.expect("a local call lands on a subprogram: the program was checked");
+        let [.., r6, r7, r8, r9, fp] = self.regs;
+        let place = self.frames.callers.get_mut(self.frames.count).ok_or(TrapKind::CallDepth)?;
+        *place = Some(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9] });
+        self.frames.count += 1;
+        self.regs[0] = 0;
+        self.regs[6..=9].fill(0);
+        self.set(Reg::FP, fp - u64::from(FRAME_STACK_LEN));
+        self.pc = target;
+        self.enter_function()?;
+        Ok(Next::At(target))
+    }
+
+    /// Returns to the caller, or ends the run.
+    pub(super) fn exit(&mut self) -> Next {
+        let Some(last) = self.frames.count.checked_sub(1) else { return Next::End };
+        self.frames.count = last;
+        let caller = self.frames.callers[last].expect("places below the count are filled");
+        self.linked = caller.linked;
+        self.run.head.program = u64::from(caller.linked.id());
+        self.regs[6..=9].copy_from_slice(&caller.saved);
+        let fp = self.reg(Reg::FP) + u64::from(FRAME_STACK_LEN);
+        self.set(Reg::FP, fp);
+        self.clobber_arguments();
+        Next::At(caller.pc)
+    }
+
+    /// `bpf_tail_call(ctx, program array, index)`: goes on in another program with this call frame, or falls through.
+    /// The index is 32 bits. Only a call that is taken counts, as in the kernel since 6.10.
+    fn tail_call(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
+        let [_, ctx, handle, index, ..] = self.regs;
+        let map = self.run.world.maps.map_by_handle(handle).and_then(|map| map.as_program_array());
+        let array = map.ok_or(TrapKind::HelperArg { helper: TAIL_CALL, arg: 2, expected: "a program array" })?;
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel's index is 32 bits of r3")]
+        let index = index as u32;
+        let allowed = self.run.head.tail_calls < TAIL_CALLS_MAX;
+        let slot = if allowed { array.slot(index, self.guard) } else { None };
+        let Some(slot) = slot else {
+            self.pay(u64::from(helper.cost))?;
+            self.set(Reg::R0, Errno::ENOENT.to_r0());
+            self.clobber_arguments();
+            return Ok(Next::Forward);
+        };
+        let target = slot.program.downcast_ref::<Loaded>().expect("a program array holds loaded programs");
+        self.run.head.tail_calls += 1;
+        let fp = self.reg(Reg::FP);
+        self.regs.fill(0);
+        self.set(Reg::R1, ctx);
+        self.set(Reg::FP, fp);
+        self.enter_program(target.linked())?;
+        Ok(Next::At(0))
+    }
+}
