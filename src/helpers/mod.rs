@@ -7,6 +7,18 @@
 //!
 //! Invariant: a body never panics on any argument, never blocks, and works for a time that its `cost` bounds.
 
+mod check;
+mod checksum;
+mod format;
+mod map_elements;
+mod redirect;
+mod ring_buffer;
+mod surroundings;
+mod tail_call;
+mod time;
+mod trace;
+mod xdp_frame;
+
 use crate::run::Run;
 use crate::trap::TrapKind;
 use crate::verdict::ProgramKind;
@@ -24,6 +36,8 @@ pub struct Helper {
     pub ret: Ret,
     /// Fuel that a call costs, in slots: what the work of the worst call is worth.
     pub cost: u32,
+    /// What becomes of packet pointers.
+    pub frame: Frame,
     /// Program kinds that may call it; empty: all.
     pub kinds: &'static [ProgramKind],
     /// Its body: arguments r1 to r5 to r0, or the trap that the call is.
@@ -81,11 +95,47 @@ pub enum Ret {
     MemOrNull,
 }
 
+/// What a helper does to the frame's bounds; `bpf_helper_changes_pkt_data` of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Packet pointers stay good.
+    Keeps,
+    /// The bounds may move: packet pointers from before the call are stale, even where the call fails.
+    Moves,
+}
+
 /// Number of `bpf_tail_call`: the engines jump themselves, there is no body.
 pub const TAIL_CALL: u32 = 12;
 
 /// The helpers that kumite has, by ascending number.
-pub static HELPERS: &[&Helper] = &[];
+pub static HELPERS: &[&Helper] = &[
+    &map_elements::MAP_LOOKUP_ELEM,
+    &map_elements::MAP_UPDATE_ELEM,
+    &map_elements::MAP_DELETE_ELEM,
+    &time::KTIME_GET_NS,
+    &trace::TRACE_PRINTK,
+    &surroundings::GET_PRANDOM_U32,
+    &surroundings::GET_SMP_PROCESSOR_ID,
+    &tail_call::TAIL_CALL_HELPER,
+    &redirect::REDIRECT,
+    &checksum::CSUM_DIFF,
+    &surroundings::GET_NUMA_NODE_ID,
+    &xdp_frame::XDP_ADJUST_HEAD,
+    &xdp_frame::XDP_ADJUST_META,
+    &xdp_frame::XDP_ADJUST_TAIL,
+    &time::JIFFIES64,
+    &time::KTIME_GET_BOOT_NS,
+    &ring_buffer::RINGBUF_OUTPUT,
+    &ring_buffer::RINGBUF_RESERVE,
+    &ring_buffer::RINGBUF_SUBMIT,
+    &ring_buffer::RINGBUF_DISCARD,
+    &ring_buffer::RINGBUF_QUERY,
+    &time::KTIME_GET_COARSE_NS,
+    &xdp_frame::XDP_GET_BUFF_LEN,
+    &xdp_frame::XDP_LOAD_BYTES,
+    &xdp_frame::XDP_STORE_BYTES,
+    &map_elements::MAP_LOOKUP_PERCPU_ELEM,
+];
 
 /// The helper with this number, with its index in [`HELPERS`].
 #[must_use]

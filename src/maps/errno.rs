@@ -45,6 +45,9 @@ errno! {
 }
 
 impl Errno {
+    /// Not supported, by the kernel's own number (`include/linux/errno.h`), which user space never sees.
+    pub const ENOTSUPP: Self = Self(524);
+
     /// What a helper returns for it: the negated number, sign-extended.
     #[must_use]
     pub fn to_r0(self) -> u64 {

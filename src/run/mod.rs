@@ -7,11 +7,13 @@
 
 mod context;
 mod finding;
+mod records;
 mod window;
 mod world;
 
 pub use context::Context;
 pub use finding::{Finding, Severity};
+pub use records::{Record, Records};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
@@ -67,6 +69,8 @@ pub struct Run<'w> {
     pub queue: u32,
     /// Where the last redirect helper sent the frame.
     pub redirect: Option<Redirect>,
+    /// Ring-buffer records that were reserved and not yet ended.
+    pub records: Records,
     /// Why the last run stopped early.
     pub trap: Option<TrapKind>,
     /// State of the pseudo-random generator behind `bpf_get_prandom_u32`.
@@ -108,6 +112,7 @@ impl<'w> Run<'w> {
             ifindex: 1,
             queue: 0,
             redirect: None,
+            records: Records::default(),
             trap: None,
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
             findings: Vec::new(),
@@ -128,6 +133,12 @@ impl<'w> Run<'w> {
         self.redirect = None;
         self.trap = None;
         self.findings.clear();
+        self.discard_records();
+    }
+
+    /// Discards the ring-buffer records that the last program left unfinished. Engines call it at the end of a run.
+    pub fn discard_records(&mut self) {
+        self.records.discard(self.world);
     }
 
     /// Turns a fault of helper number `helper` into the trap that it means.

@@ -19,12 +19,28 @@ impl Clock {
     /// Nanoseconds since some fixed moment, as `bpf_ktime_get_ns` gives them.
     #[must_use]
     pub fn now_ns(self) -> u64 {
+        self.read(libc::CLOCK_MONOTONIC)
+    }
+
+    /// The same, counting the time that the machine slept (`bpf_ktime_get_boot_ns`).
+    #[must_use]
+    pub fn boot_ns(self) -> u64 {
+        self.read(libc::CLOCK_BOOTTIME)
+    }
+
+    /// The time of the last tick: cheaper, some milliseconds old (`bpf_ktime_get_coarse_ns`).
+    #[must_use]
+    pub fn coarse_ns(self) -> u64 {
+        self.read(libc::CLOCK_MONOTONIC_COARSE)
+    }
+
+    fn read(self, clock: libc::clockid_t) -> u64 {
         match self {
             Self::Fixed(now_ns) => now_ns,
             Self::Monotonic => {
                 let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-                // SAFETY: the pointer is to a local of the right type; the call cannot fail for this clock.
-                unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+                // SAFETY: the pointer is to a local of the right type; the call cannot fail for these clocks.
+                unsafe { libc::clock_gettime(clock, &raw mut now) };
                 now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
             }
         }

@@ -196,19 +196,20 @@ impl<'m, 'w> Machine<'m, 'w> {
     }
 
     fn finish(self, trap: Option<TrapKind>) -> Outcome {
+        self.run.discard_records();
+        self.run.trap = trap;
         let head = &mut self.run.head;
-        head.r0 = if trap.is_none() { self.regs[0] } else { 0 };
         if trap.is_some() {
             head.fuel = 0;
         }
-        self.run.trap = trap;
+        head.r0 = if trap.is_none() { self.regs[0] } else { 0 };
+        let at = |kind| TrapAt { program: Arc::clone(self.linked.program()), trap: Trap { kind, pc: self.pc } };
         Outcome {
             r0: head.r0,
             fuel_left: head.fuel,
             tail_calls: head.tail_calls,
             insns: Some(self.insns),
-            trap: trap
-                .map(|kind| TrapAt { program: Arc::clone(self.linked.program()), trap: Trap { kind, pc: self.pc } }),
+            trap: trap.map(at),
         }
     }
 }

@@ -1,0 +1,101 @@
+//! Checks of arguments against prototypes, shared by the bodies.
+//!
+//! Keys and values are copied out of the cage before a map sees them, so that another worker cannot change them midway.
+//!
+//! Invariant: no more than [`HELPER_MEMORY_LEN_MAX`] bytes are touched for a length that a program gave.
+
+use crate::cage::GuestRange;
+use crate::limits::HELPER_MEMORY_LEN_MAX;
+use crate::maps::Map;
+use crate::run::Run;
+use crate::trap::{Access, Fault, TrapKind};
+
+/// Longest byte string that is copied without the heap.
+const INLINE_LEN: usize = 512;
+/// Most keys are no longer, and clearing more costs time.
+const SHORT_LEN: usize = 64;
+
+/// An argument in question: which helper, which register.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    helper: u32,
+    arg: u8,
+}
+
+/// Argument `arg`, 1 to 5, of helper number `helper`.
+pub(super) const fn place(helper: u32, arg: u8) -> Place {
+    Place { helper, arg }
+}
+
+impl Place {
+    /// The trap of an argument that is not what the prototype says.
+    pub(super) fn not(self, expected: &'static str) -> TrapKind {
+        TrapKind::HelperArg { helper: self.helper, arg: self.arg, expected }
+    }
+
+    /// The trap of memory that the program may not touch.
+    pub(super) fn fault(self, fault: Fault) -> TrapKind {
+        TrapKind::HelperMemory { helper: self.helper, fault }
+    }
+
+    /// The context, as r1 held it at entry.
+    pub(super) fn context(self, run: &Run<'_>, value: u64) -> Result<(), TrapKind> {
+        if value == u64::from(run.head.ctx) { Ok(()) } else { Err(self.not("the context")) }
+    }
+
+    /// A map, by its handle.
+    pub(super) fn map<'w>(self, run: &Run<'w>, handle: u64) -> Result<&'w dyn Map, TrapKind> {
+        run.world.maps.map_by_handle(handle).ok_or_else(|| self.not("a map"))
+    }
+
+    /// Memory of a length that the program gave. An empty range may begin anywhere, NULL included.
+    pub(super) fn memory(self, run: &Run<'_>, addr: u64, len: u64, access: Access) -> Result<GuestRange, TrapKind> {
+        if len > HELPER_MEMORY_LEN_MAX {
+            return Err(place(self.helper, self.arg + 1).not("a length of at most 64 KiB"));
+        }
+        let addr = if len == 0 { 0 } else { addr };
+        run.world.cage.check(addr, len, access).map_err(|fault| self.fault(fault))
+    }
+
+    /// Memory of a length above zero that the program gave.
+    pub(super) fn some_memory(
+        self,
+        run: &Run<'_>,
+        addr: u64,
+        len: u64,
+        access: Access,
+    ) -> Result<GuestRange, TrapKind> {
+        if len == 0 {
+            return Err(place(self.helper, self.arg + 1).not("a length above zero"));
+        }
+        self.memory(run, addr, len, access)
+    }
+
+    /// Hands a copy of guest memory to `take`.
+    pub(super) fn copied<T>(
+        self,
+        run: &Run<'_>,
+        addr: u64,
+        len: u32,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, TrapKind> {
+        let cage = &run.world.cage;
+        let fault = |fault| self.fault(fault);
+        let count = len as usize;
+        let read = |bytes: &mut [u8]| cage.read(addr, bytes).map_err(fault);
+        if count <= SHORT_LEN {
+            let mut bytes = [0; SHORT_LEN];
+            read(&mut bytes[..count])?;
+            Ok(take(&bytes[..count]))
+        } else if count <= INLINE_LEN {
+            let mut bytes = [0; INLINE_LEN];
+            read(&mut bytes[..count])?;
+            Ok(take(&bytes[..count]))
+        } else {
+            cage.check(addr, u64::from(len), Access::Read).map_err(fault)?;
+            let mut bytes = vec![0; count];
+            read(&mut bytes)?;
+            Ok(take(&bytes))
+        }
+    }
+}
