@@ -24,8 +24,10 @@ mod link;
 mod loaded;
 mod mode;
 mod outcome;
+mod plugin;
 
 pub use link::{LinkError, Linked};
 pub use loaded::Loaded;
 pub use mode::Mode;
 pub use outcome::{Outcome, TrapAt};
+pub use plugin::{PluginError, vm_plugin};

@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod conformance;
 mod isa;
 mod shared;
 mod tidy;

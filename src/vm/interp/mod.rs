@@ -179,7 +179,8 @@ impl<'m, 'w> Machine<'m, 'w> {
 
     /// Pays for a function's slots and zeroes its stack. The function begins at `self.pc`.
     fn enter_function(&mut self) -> Result<(), TrapKind> {
-        let function = self.linked.program().function_at(self.pc).expect("functions cover all slots");
+        let functions = self.linked.program().functions();
+        let function = &functions[functions.partition_point(|function| function.start <= self.pc) - 1];
         self.pay((function.end - function.start) as u64)?;
         let stack = self.reg(Reg::FP) - u64::from(FRAME_STACK_LEN);
         let zeroed = self.run.world.cage.fill(stack, u64::from(FRAME_STACK_LEN), 0);
