@@ -58,6 +58,8 @@ pub const META_LEN_MAX: u32 = 255;
 pub const HELPER_MEMORY_LEN_MAX: u64 = 64 * 1024;
 /// Ring-buffer records that one run can hold reserved at a time.
 pub const RUN_RECORDS_MAX: usize = 32;
+/// Findings that verify mode keeps of one run; the first ones tell the story.
+pub const FINDINGS_MAX: usize = 64;
 /// Bytes at the start of a chunk that `bpf_xdp_adjust_head` and `_meta` may not reach; the kernel keeps its `xdp_frame`
 /// there.
 pub const HEAD_RESERVE: u32 = 40;

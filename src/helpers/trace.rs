@@ -56,7 +56,8 @@ fn trace_printk(run: &mut Run<'_>, [text, len, first, second, third]: [u64; 5]) 
 pub(super) static TRACE_PRINTK: Helper = Helper {
     id: 6,
     name: "trace_printk",
-    args: &[Arg::MemRead, Arg::Len, Arg::Any, Arg::Any, Arg::Any],
+    // What the format does not ask for may be unwritten registers, so the rest is no part of the prototype.
+    args: &[Arg::MemRead, Arg::Len],
     ret: Ret::Integer,
     cost: 4096,
     frame: Frame::Keeps,

@@ -51,7 +51,9 @@ impl<'m> Machine<'m, '_> {
     fn call_body(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
         self.pay(u64::from(helper.cost))?;
         let args = [self.regs[1], self.regs[2], self.regs[3], self.regs[4], self.regs[5]];
+        self.watch.before_helper(helper, &self.regs, self.run);
         let result = (helper.body)(self.run, args)?;
+        self.watch.after_helper(helper, args, result, self.run);
         self.set(Reg::R0, result);
         self.clobber_arguments();
         Ok(Next::Forward)
@@ -69,6 +71,7 @@ impl<'m> Machine<'m, '_> {
         let place = self.frames.callers.get_mut(self.frames.count).ok_or(TrapKind::CallDepth)?;
         *place = Some(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9] });
         self.frames.count += 1;
+        self.watch.calls();
         self.regs[0] = 0;
         self.regs[6..=9].fill(0);
         self.set(Reg::FP, fp - u64::from(FRAME_STACK_LEN));
@@ -79,6 +82,7 @@ impl<'m> Machine<'m, '_> {
 
     /// Returns to the caller, or ends the run.
     pub(super) fn exit(&mut self) -> Next {
+        self.watch.leaves(self.reg(Reg::FP));
         let Some(last) = self.frames.count.checked_sub(1) else { return Next::End };
         self.frames.count = last;
         let caller = self.frames.callers[last].expect("places below the count are filled");
@@ -94,6 +98,7 @@ impl<'m> Machine<'m, '_> {
     /// `bpf_tail_call(ctx, program array, index)`: goes on in another program with this call frame, or falls through.
     /// The index is 32 bits. Only a call that is taken counts, as in the kernel since 6.10.
     fn tail_call(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
+        self.watch.before_helper(helper, &self.regs, self.run);
         let [_, ctx, handle, index, ..] = self.regs;
         let map = self.run.world.maps.map_by_handle(handle).and_then(|map| map.as_program_array());
         let array = map.ok_or(TrapKind::HelperArg { helper: TAIL_CALL, arg: 2, expected: "a program array" })?;
@@ -103,12 +108,15 @@ impl<'m> Machine<'m, '_> {
         let slot = if allowed { array.slot(index, self.guard) } else { None };
         let Some(slot) = slot else {
             self.pay(u64::from(helper.cost))?;
-            self.set(Reg::R0, Errno::ENOENT.to_r0());
+            let missed = Errno::ENOENT.to_r0();
+            self.watch.after_helper(helper, [0; 5], missed, self.run);
+            self.set(Reg::R0, missed);
             self.clobber_arguments();
             return Ok(Next::Forward);
         };
         let target = slot.program.downcast_ref::<Loaded>().expect("a program array holds loaded programs");
         self.run.head.tail_calls += 1;
+        self.watch.jumps_to_program();
         let fp = self.reg(Reg::FP);
         self.regs.fill(0);
         self.set(Reg::R1, ctx);

@@ -9,6 +9,7 @@
 mod arithmetic;
 mod call;
 mod memory;
+mod watch;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::limits::{FRAME_STACK_LEN, FUEL_MAY_GOTO};
 use crate::run::Run;
 use crate::trap::{Trap, TrapKind};
 use call::Frames;
+use watch::Watch;
 
 /// Runs a program to its end or its trap.
 ///
@@ -44,6 +46,7 @@ struct Machine<'m, 'w> {
     pc: usize,
     regs: [u64; Reg::COUNT],
     frames: Frames<'m>,
+    watch: Watch<'m>,
     insns: u64,
 }
 
@@ -63,13 +66,15 @@ impl<'m, 'w> Machine<'m, 'w> {
         regs[Reg::R1.index()] = u64::from(run.head.ctx);
         regs[2] = run.head.arg2;
         regs[Reg::FP.index()] = u64::from(run.head.stack_top);
-        Self { linked, run, guard, pc: 0, regs, frames: Frames::default(), insns: 0 }
+        let watch = Watch::new(linked, run);
+        Self { linked, run, guard, pc: 0, regs, frames: Frames::default(), watch, insns: 0 }
     }
 
     fn execute(&mut self) -> Result<(), TrapKind> {
         loop {
             let insn = self.linked.insns()[self.pc];
             self.insns += 1;
+            self.watch.before(self.linked, self.pc, &insn, &self.regs, self.run);
             match self.step(&insn)? {
                 Next::Forward => self.pc += 1,
                 Next::At(pc) => self.pc = pc,
@@ -185,6 +190,7 @@ impl<'m, 'w> Machine<'m, 'w> {
         let stack = self.reg(Reg::FP) - u64::from(FRAME_STACK_LEN);
         let zeroed = self.run.world.cage.fill(stack, u64::from(FRAME_STACK_LEN), 0);
         zeroed.expect("the caller of a run gives it a page of stack");
+        self.watch.entered(self.reg(Reg::FP));
         Ok(())
     }
 
@@ -196,7 +202,11 @@ impl<'m, 'w> Machine<'m, 'w> {
         self.enter_function()
     }
 
-    fn finish(self, trap: Option<TrapKind>) -> Outcome {
+    fn finish(mut self, trap: Option<TrapKind>) -> Outcome {
+        if trap.is_none() {
+            self.watch.ends(self.run);
+        }
+        self.run.findings = self.watch.take_findings();
         self.run.discard_records();
         self.run.trap = trap;
         let head = &mut self.run.head;

@@ -1,0 +1,81 @@
+//! What the watch reports, each thing once a run.
+//!
+//! Invariant: at most [`FINDINGS_MAX`] findings a run.
+
+use crate::limits::FINDINGS_MAX;
+use crate::program::Program;
+use crate::run::{Finding, Severity};
+
+/// A kind of finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    UninitialisedRegister,
+    UninitialisedStack,
+    StalePacketPointer,
+    PacketBounds,
+    StackBounds,
+    ContextBounds,
+    ContextWrite,
+    MemoryBounds,
+    MapValueBounds,
+    RecordBounds,
+    RecordAfterEnd,
+    RecordLeak,
+}
+
+impl Problem {
+    /// Its identifier in reports.
+    const fn id(self) -> &'static str {
+        match self {
+            Self::UninitialisedRegister => "uninitialised-register",
+            Self::UninitialisedStack => "uninitialised-stack",
+            Self::StalePacketPointer => "stale-packet-pointer",
+            Self::PacketBounds => "packet-bounds",
+            Self::StackBounds => "stack-bounds",
+            Self::ContextBounds => "context-bounds",
+            Self::ContextWrite => "context-write",
+            Self::MemoryBounds => "memory-bounds",
+            Self::MapValueBounds => "map-value-bounds",
+            Self::RecordBounds => "record-bounds",
+            Self::RecordAfterEnd => "record-after-end",
+            Self::RecordLeak => "record-leak",
+        }
+    }
+
+    const fn severity(self) -> Severity {
+        match self {
+            Self::UninitialisedStack | Self::UninitialisedRegister | Self::ContextWrite => Severity::Medium,
+            Self::StalePacketPointer
+            | Self::PacketBounds
+            | Self::StackBounds
+            | Self::ContextBounds
+            | Self::MemoryBounds
+            | Self::MapValueBounds
+            | Self::RecordBounds
+            | Self::RecordAfterEnd
+            | Self::RecordLeak => Severity::High,
+        }
+    }
+}
+
+/// The findings of a run.
+#[derive(Default)]
+pub(super) struct Log {
+    findings: Vec<Finding>,
+}
+
+impl Log {
+    pub(super) fn report(&mut self, problem: Problem, program: &Program, pc: usize, what: impl FnOnce() -> String) {
+        let id = problem.id();
+        let same = |finding: &Finding| finding.id == id && finding.pc == pc && finding.program == program.name();
+        if self.findings.len() == FINDINGS_MAX || self.findings.iter().any(same) {
+            return;
+        }
+        let (severity, program) = (problem.severity(), program.name().to_owned());
+        self.findings.push(Finding { id, severity, program, pc, what: what() });
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+}
