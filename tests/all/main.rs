@@ -1,6 +1,11 @@
 //! The integration tests, one binary.
 
+mod cases;
 mod conformance;
+mod engines;
 mod isa;
+mod regressions;
+mod semantics;
 mod shared;
+mod stage;
 mod tidy;
