@@ -9,3 +9,4 @@ mod semantics;
 mod shared;
 mod stage;
 mod tidy;
+mod kernel;

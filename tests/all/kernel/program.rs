@@ -1,0 +1,153 @@
+//! A program of the kernel.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use kumite::maps::Errno;
+
+use super::{Command, bpf, owned_fd};
+
+/// Bytes of verifier log that we keep.
+const LOG_LEN: u32 = 1 << 20;
+/// Bytes that a program may add to its packet.
+const GROWTH_MAX: usize = 4096;
+
+/// A program of the kernel; it goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct KernelProgram {
+    fd: OwnedFd,
+}
+
+/// The kernel refused a program.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What bpf(2) answered.
+    pub(crate) errno: Errno,
+    /// What the verifier wrote.
+    pub(crate) log: String,
+}
+
+/// What a program is to run on.
+#[derive(Debug, Default)]
+pub(crate) struct TestInput<'a> {
+    /// The packet, from the Ethernet header on.
+    pub(crate) packet: &'a [u8],
+    /// `struct xdp_md` or `struct __sk_buff`; empty for none.
+    pub(crate) ctx: &'a [u8],
+    /// How many times; the packet is not restored between them.
+    pub(crate) repeat: u32,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct TestOutput {
+    /// r0.
+    pub(crate) retval: u32,
+    /// The packet afterwards.
+    pub(crate) packet: Vec<u8>,
+    /// The context afterwards; empty where none was given.
+    pub(crate) ctx: Vec<u8>,
+    /// Mean time of a run in nanoseconds.
+    pub(crate) mean_ns: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct RunAttr {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+
+impl KernelProgram {
+    /// `BPF_PROG_TYPE_SOCKET_FILTER`.
+    pub(crate) const SOCKET_FILTER: u32 = 1;
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    pub(crate) const TC: u32 = 3;
+    /// `BPF_PROG_TYPE_XDP`.
+    pub(crate) const XDP: u32 = 6;
+
+    /// `BPF_PROG_LOAD`: `kind` is one of the constants above, `flags` are `BPF_F_*` program flags. Maps are named by
+    /// descriptor (`lddw` with src 1, or src 2 for the value of entry 0).
+    pub(crate) fn load(kind: u32, flags: u32, slots: &[[u8; 8]], license: &str) -> Result<Self, Refused> {
+        let license = std::ffi::CString::new(license).expect("a licence has no zero byte");
+        let mut attr = LoadAttr {
+            prog_type: kind,
+            insn_cnt: u32::try_from(slots.len()).expect("a test's program"),
+            insns: slots.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            prog_flags: flags,
+            ..LoadAttr::default()
+        };
+        if let Ok(answer) = bpf(Command::ProgramLoad, &mut attr) {
+            return Ok(Self { fd: owned_fd(answer) });
+        }
+        // Again for the reason: a log that is too short would turn a good program into a bad one.
+        let mut log = vec![0u8; LOG_LEN as usize];
+        attr.log_level = 1;
+        attr.log_size = LOG_LEN;
+        attr.log_buf = log.as_mut_ptr() as u64;
+        match bpf(Command::ProgramLoad, &mut attr) {
+            Ok(answer) => Ok(Self { fd: owned_fd(answer) }),
+            Err(errno) => {
+                let len = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+                Err(Refused { errno, log: String::from_utf8_lossy(&log[..len]).into_owned() })
+            }
+        }
+    }
+
+    /// Its descriptor, for program arrays.
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// `BPF_PROG_TEST_RUN`.
+    pub(crate) fn test_run(&self, input: &TestInput<'_>) -> Result<TestOutput, Errno> {
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a test's input");
+        let pointer = |bytes: &[u8]| if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 };
+        let mut packet = vec![0u8; input.packet.len() + GROWTH_MAX];
+        let mut ctx = vec![0u8; input.ctx.len()];
+        let mut attr = RunAttr {
+            prog_fd: self.fd().cast_unsigned(),
+            data_size_in: len(input.packet),
+            data_size_out: len(&packet),
+            data_in: pointer(input.packet),
+            data_out: packet.as_mut_ptr() as u64,
+            repeat: input.repeat,
+            ctx_size_in: len(input.ctx),
+            ctx_size_out: len(&ctx),
+            ctx_in: pointer(input.ctx),
+            ctx_out: if ctx.is_empty() { 0 } else { ctx.as_mut_ptr() as u64 },
+            ..RunAttr::default()
+        };
+        bpf(Command::TestRun, &mut attr)?;
+        packet.truncate(attr.data_size_out as usize);
+        ctx.truncate(attr.ctx_size_out as usize);
+        Ok(TestOutput { retval: attr.retval, packet, ctx, mean_ns: attr.duration })
+    }
+}
