@@ -13,10 +13,20 @@ impl MapKind {
     pub const ARRAY: Self = Self(2);
     /// `BPF_MAP_TYPE_PROG_ARRAY`.
     pub const PROGRAM_ARRAY: Self = Self(3);
+    /// `BPF_MAP_TYPE_PERCPU_HASH`.
+    pub const PERCPU_HASH: Self = Self(5);
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     pub const PERCPU_ARRAY: Self = Self(6);
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    pub const LRU_HASH: Self = Self(9);
+    /// `BPF_MAP_TYPE_LRU_PERCPU_HASH`.
+    pub const LRU_PERCPU_HASH: Self = Self(10);
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     pub const LPM_TRIE: Self = Self(11);
+    /// `BPF_MAP_TYPE_QUEUE`.
+    pub const QUEUE: Self = Self(22);
+    /// `BPF_MAP_TYPE_STACK`.
+    pub const STACK: Self = Self(23);
     /// `BPF_MAP_TYPE_RINGBUF`.
     pub const RING_BUFFER: Self = Self(27);
 }

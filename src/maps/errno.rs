@@ -19,6 +19,7 @@ macro_rules! errno {
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$name => Some(stringify!($name)),)*
+                    Self::ENOTSUPP => Some("ENOTSUPP"),
                     _ => None,
                 }
             }

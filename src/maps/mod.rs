@@ -9,9 +9,22 @@
 //!
 //! Invariant: the host never reads a key, a length or a link from the cage after a program could have changed it.
 
+mod array;
+mod check;
+mod clock;
 mod def;
 mod errno;
+mod hash;
+mod hash_table;
+mod lru_hash;
+mod lru_percpu_hash;
+mod percpu_array;
+mod percpu_hash;
+mod pool;
+mod seed;
 mod table;
+mod values;
+mod zeroed;
 
 pub use def::{MapDef, MapId, MapKind};
 pub use errno::Errno;
@@ -47,7 +60,14 @@ pub struct MapType {
 }
 
 /// The map types that kumite has, by ascending number.
-pub static MAP_TYPES: &[&MapType] = &[];
+pub static MAP_TYPES: &[&MapType] = &[
+    &hash::HASH,
+    &array::ARRAY,
+    &percpu_hash::PERCPU_HASH,
+    &percpu_array::PERCPU_ARRAY,
+    &lru_hash::LRU_HASH,
+    &lru_percpu_hash::LRU_PERCPU_HASH,
+];
 
 /// A map was refused.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +184,8 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         Err(Errno::EPERM)
     }
 
-    /// Guest address of byte `offset` of the first value, for `lddw` with a map value; only arrays have one.
+    /// Guest address of byte `offset` of the value, for `lddw` with a map value; only arrays of one entry have one, as in
+    /// the kernel.
     fn value_addr(&self, offset: u32) -> Option<u32> {
         let _ = offset;
         None

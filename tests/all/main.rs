@@ -10,3 +10,5 @@ mod shared;
 mod stage;
 mod tidy;
 mod kernel;
+mod maps_oracle;
+mod random;

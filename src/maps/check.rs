@@ -1,0 +1,130 @@
+//! What map types check alike: creation flags, update flags, sizes.
+//!
+//! Source: `kernel/bpf/syscall.c` (`map_create`), `include/linux/bpf.h` (`bpf_map_flags_access_ok`), and the
+//! `map_alloc_check` of each type.
+
+use super::{Errno, MapDef, MapError};
+use crate::limits::MAP_BYTES_MAX;
+
+/// `BPF_F_NO_PREALLOC`.
+pub(super) const NO_PREALLOC: u32 = 1 << 0;
+/// `BPF_F_NO_COMMON_LRU`.
+pub(super) const NO_COMMON_LRU: u32 = 1 << 1;
+/// `BPF_F_NUMA_NODE`; the definition names no node, so it means the first.
+pub(super) const NUMA_NODE: u32 = 1 << 2;
+/// `BPF_F_RDONLY`: for bpf(2).
+pub(super) const RDONLY: u32 = 1 << 3;
+/// `BPF_F_WRONLY`: for bpf(2).
+pub(super) const WRONLY: u32 = 1 << 4;
+/// `BPF_F_ZERO_SEED`.
+pub(super) const ZERO_SEED: u32 = 1 << 6;
+/// `BPF_F_RDONLY_PROG`.
+pub(super) const RDONLY_PROG: u32 = 1 << 7;
+/// `BPF_F_WRONLY_PROG`.
+pub(super) const WRONLY_PROG: u32 = 1 << 8;
+/// `BPF_F_MMAPABLE`.
+pub(super) const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_INNER_MAP`.
+pub(super) const INNER_MAP: u32 = 1 << 12;
+/// `BPF_F_ACCESS_MASK`.
+pub(super) const ACCESS: u32 = RDONLY | WRONLY | RDONLY_PROG | WRONLY_PROG;
+
+/// The kernel's `PCPU_MIN_UNIT_SIZE`: bytes of one worker's value at most, rounded up to 8.
+pub(super) const PERCPU_VALUE_LEN_MAX: u64 = 32 << 10;
+/// The kernel's `KMALLOC_MAX_SIZE`: bytes of one element at most.
+pub(super) const ELEMENT_LEN_MAX: u64 = 4 << 20;
+
+/// The refusal of a definition.
+pub(super) fn refuse<T>(def: &MapDef, what: &'static str, errno: Errno) -> Result<T, MapError> {
+    Err(MapError::Definition { name: def.name.clone(), what, errno })
+}
+
+/// Refuses the definition unless `holds`.
+pub(super) fn require(def: &MapDef, holds: bool, what: &'static str) -> Result<(), MapError> {
+    if holds { Ok(()) } else { refuse(def, what, Errno::EINVAL) }
+}
+
+/// Refuses flags outside `allowed` and access flags that contradict each other.
+pub(super) fn check_flags(def: &MapDef, allowed: u32) -> Result<(), MapError> {
+    let both = |pair: u32| def.flags & pair == pair;
+    require(def, def.flags & !allowed == 0, "a flag that this type does not know")?;
+    require(def, !both(RDONLY | WRONLY), "read-only and write-only at once")?;
+    require(def, !both(RDONLY_PROG | WRONLY_PROG), "read-only and write-only for programs at once")
+}
+
+/// Refuses a map whose values or bookkeeping take more than [`MAP_BYTES_MAX`].
+pub(super) fn check_bytes(def: &MapDef, bytes: u64) -> Result<(), MapError> {
+    if bytes <= MAP_BYTES_MAX { Ok(()) } else { refuse(def, "more than 1 GiB for its entries", Errno::E2BIG) }
+}
+
+/// When an update is to succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    /// `BPF_ANY`.
+    Any,
+    /// `BPF_NOEXIST`.
+    NoExist,
+    /// `BPF_EXIST`.
+    Exist,
+}
+
+impl Update {
+    /// Reads the flags of an update. `BPF_F_LOCK` is among the refused: no value holds a lock.
+    #[inline]
+    pub(super) fn parse(flags: u64) -> Result<Self, Errno> {
+        match flags {
+            0 => Ok(Self::Any),
+            1 => Ok(Self::NoExist),
+            2 => Ok(Self::Exist),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Whether it may go on for a key that exists, as `exists` says, or does not.
+    #[inline]
+    pub(super) fn check(self, exists: bool) -> Result<(), Errno> {
+        match self {
+            Self::NoExist if exists => Err(Errno::EEXIST),
+            Self::Exist if !exists => Err(Errno::ENOENT),
+            Self::Any | Self::NoExist | Self::Exist => Ok(()),
+        }
+    }
+}
+
+/// Refuses a key or value of another length than the definition's: the kernel reads by the definition and cannot be
+/// given any other, but our callers can.
+#[inline]
+pub(super) fn check_len(bytes: &[u8], len: u64) -> Result<(), Errno> {
+    if bytes.len() as u64 == len { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maps::MapKind;
+
+    #[test]
+    fn a_refused_definition_says_what_and_with_which_errno() {
+        let def = MapDef {
+            name: "flows".to_owned(),
+            kind: MapKind::HASH,
+            key_len: 4,
+            value_len: 4,
+            max_entries: 1,
+            flags: RDONLY_PROG | WRONLY_PROG,
+        };
+        let text = |result: Result<(), MapError>| result.expect_err("refused").to_string();
+        assert_eq!(
+            text(check_flags(&def, ACCESS)),
+            "map flows: read-only and write-only for programs at once (EINVAL); correct the definition"
+        );
+        assert_eq!(
+            text(check_flags(&def, 0)),
+            "map flows: a flag that this type does not know (EINVAL); correct the definition"
+        );
+        assert_eq!(
+            text(check_bytes(&def, u64::MAX)),
+            "map flows: more than 1 GiB for its entries (E2BIG); correct the definition"
+        );
+    }
+}

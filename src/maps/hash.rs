@@ -1,0 +1,143 @@
+//! `BPF_MAP_TYPE_HASH`, and what all hash maps share.
+//!
+//! Source: `kernel/bpf/hashtab.c`.
+
+use std::sync::Arc;
+
+use super::check::{self, ELEMENT_LEN_MAX, PERCPU_VALUE_LEN_MAX, Update, check_bytes, check_flags, check_len};
+use super::check::{refuse, require};
+use super::hash_table::{HashTable, Renewal, Shape, Target, WhenFull};
+use super::values::{Sharing, Values};
+use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
+use crate::limits::{BURST_MAX, MAP_KEY_LEN_MAX};
+
+/// The type.
+pub(super) static HASH: MapType = MapType { kind: MapKind::HASH, create };
+
+fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
+    Ok(Arc::new(Hash::new(def, env, Sharing::Shared, WhenFull::Refuse)?))
+}
+
+/// Places for elements that are being replaced by threads that are no workers.
+const SLACK_OTHERS: u64 = 16;
+/// Bytes of values that slack beyond the necessary may take.
+const SLACK_BYTES_MAX: u64 = 1 << 20;
+
+/// A hash map of any of the four types.
+#[derive(Debug)]
+pub(super) struct Hash {
+    def: MapDef,
+    table: HashTable,
+    values: Values,
+}
+
+impl Hash {
+    pub(super) fn new(def: &MapDef, env: MapEnv<'_>, sharing: Sharing, when_full: WhenFull) -> Result<Self, MapError> {
+        check_definition(def, sharing, when_full)?;
+        let shape = Shape {
+            key_len: def.key_len,
+            max_entries: def.max_entries,
+            slack: slack(def, env, sharing),
+            renewal: match sharing {
+                Sharing::Shared => Renewal::Replace,
+                Sharing::PerWorker => Renewal::Overwrite,
+            },
+            when_full,
+        };
+        check_bytes(def, shape.bytes())?;
+        let values = Values::new(def, env, shape.place_count(), sharing)?;
+        let Some(table) = HashTable::new(shape) else {
+            return refuse(def, "no memory for its keys", Errno::ENOMEM);
+        };
+        Ok(Self { def: def.clone(), table, values })
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), Errno> {
+        check_len(key, u64::from(self.def.key_len))
+    }
+}
+
+/// Places beyond `max_entries`: one for each writer at least; where values are small, as many as a burst deletes.
+fn slack(def: &MapDef, env: MapEnv<'_>, sharing: Sharing) -> u32 {
+    let element = Values::bytes(def, env, 1, sharing);
+    let workers = u64::from(env.worker_count);
+    let slack = workers + SLACK_OTHERS + (workers * BURST_MAX as u64).min(SLACK_BYTES_MAX / element);
+    u32::try_from(slack).expect("some thousands")
+}
+
+fn check_definition(def: &MapDef, sharing: Sharing, when_full: WhenFull) -> Result<(), MapError> {
+    let mut allowed = check::NO_PREALLOC | check::ACCESS | check::ZERO_SEED;
+    if sharing == Sharing::Shared {
+        allowed |= check::NUMA_NODE;
+    }
+    if when_full == WhenFull::Evict {
+        allowed |= check::NO_COMMON_LRU;
+        // One list for each processor and elements of one node contradict each other.
+        let both = check::NO_COMMON_LRU | check::NUMA_NODE;
+        require(def, def.flags & both != both, "a list for each processor, on one node")?;
+    }
+    check_flags(def, allowed)?;
+    if when_full == WhenFull::Evict && def.flags & check::NO_PREALLOC != 0 {
+        return refuse(def, "an LRU map cannot do without preallocation", Errno::ENOTSUPP);
+    }
+    require(def, def.max_entries != 0, "no entries")?;
+    require(def, def.key_len != 0, "keys of no bytes")?;
+    require(def, def.value_len != 0, "values of no bytes")?;
+    if def.key_len > MAP_KEY_LEN_MAX {
+        return refuse(def, "keys of more than 512 bytes", Errno::E2BIG);
+    }
+    if u64::from(def.key_len) + u64::from(def.value_len) >= ELEMENT_LEN_MAX - ELEMENT_HEAD_LEN {
+        return refuse(def, "elements of more than 4 MiB", Errno::E2BIG);
+    }
+    if sharing == Sharing::PerWorker && def.value_stride() > PERCPU_VALUE_LEN_MAX {
+        return refuse(def, "per-CPU values of more than 32 KiB", Errno::E2BIG);
+    }
+    Ok(())
+}
+
+/// Bytes of the kernel's `struct htab_elem`, which count to the element.
+const ELEMENT_HEAD_LEN: u64 = 48;
+
+impl Map for Hash {
+    fn def(&self) -> &MapDef {
+        &self.def
+    }
+
+    #[inline]
+    fn lookup(&self, worker: WorkerIndex, key: &[u8]) -> Result<Option<u32>, Errno> {
+        self.check_key(key)?;
+        Ok(self.table.find_used(key).and_then(|place| self.values.addr(place, worker)))
+    }
+
+    fn update(&self, worker: WorkerIndex, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
+        self.check_key(key)?;
+        check_len(value, u64::from(self.def.value_len))?;
+        self.table.update(key, Update::parse(flags)?, |target| match target {
+            Target::New(place) => self.values.write_new(place, worker, value),
+            Target::Live(place) => self.values.write(place, worker, value),
+        })
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<(), Errno> {
+        self.check_key(key)?;
+        self.table.delete(key)
+    }
+
+    fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
+        key.map_or(Ok(()), |key| self.check_key(key))?;
+        self.table.next_key(key).ok_or(Errno::ENOENT)
+    }
+
+    fn host_lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.check_key(key)?;
+        self.table.copy(key, |place| self.values.read_host(place)).ok_or(Errno::ENOENT)
+    }
+
+    fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
+        self.check_key(key)?;
+        check_len(value, self.values.host_len())?;
+        self.table.update(key, Update::parse(flags)?, |target| match target {
+            Target::New(place) | Target::Live(place) => self.values.write_host(place, value),
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! The values of a map: a region of the cage, in places of equal length.
+//!
+//! The place of an element is a number that the map's bookkeeping gives out; where a type is per CPU every worker has a
+//! run of places of its own, so that workers do not share cache lines.
+
+use super::check::{check_bytes, check_len};
+use super::{Errno, MapDef, MapEnv, MapError, WorkerIndex};
+use crate::cage::{Protect, Region};
+
+/// Whether an element has one value or one for each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// One value for all.
+    Shared,
+    /// `BPF_MAP_TYPE_*PERCPU*`.
+    PerWorker,
+}
+
+/// Bytes between the runs of two workers are a multiple of this: a cache line and its neighbour.
+const WORKER_ALIGN: u64 = 128;
+
+/// The values of a map.
+#[derive(Debug)]
+pub(super) struct Values {
+    region: Region,
+    value_len: u32,
+    /// Bytes from one value to the next.
+    stride: u32,
+    /// Bytes from one worker's run to the next's; 0 where there is one run.
+    worker_stride: u32,
+    /// Runs.
+    run_count: u32,
+}
+
+impl Values {
+    /// Bytes that `count` values take of the cage; more than any limit where the numbers overflow.
+    pub(super) fn bytes(def: &MapDef, env: MapEnv<'_>, count: u64, sharing: Sharing) -> u64 {
+        let run = def.value_stride().saturating_mul(count);
+        match sharing {
+            Sharing::Shared => run,
+            Sharing::PerWorker => run.saturating_add(WORKER_ALIGN).saturating_mul(u64::from(env.worker_count)),
+        }
+    }
+
+    /// Room for `count` values, zeroed.
+    pub(super) fn new(def: &MapDef, env: MapEnv<'_>, count: u64, sharing: Sharing) -> Result<Self, MapError> {
+        let bytes = Self::bytes(def, env, count, sharing);
+        check_bytes(def, bytes)?;
+        let in_range = |bytes: u64| u32::try_from(bytes).expect("the whole fits into a gigabyte");
+        let stride = in_range(def.value_stride());
+        let (worker_stride, run_count) = match sharing {
+            Sharing::Shared => (0, 1),
+            Sharing::PerWorker => {
+                (in_range((def.value_stride() * count).next_multiple_of(WORKER_ALIGN)), env.worker_count)
+            }
+        };
+        let region = env.cage.alloc(bytes, "map values");
+        let region = region.map_err(|source| MapError::Cage { name: def.name.clone(), source })?;
+        Ok(Self { region, value_len: def.value_len, stride, worker_stride, run_count })
+    }
+
+    /// Bytes from one value to the next.
+    pub(super) fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// Bytes from one worker's values to the next's; 0 where workers share them.
+    pub(super) fn worker_stride(&self) -> u32 {
+        self.worker_stride
+    }
+
+    /// Bytes of a value as bpf(2) gives and takes it.
+    pub(super) fn host_len(&self) -> u64 {
+        if self.worker_stride == 0 {
+            u64::from(self.value_len)
+        } else {
+            u64::from(self.stride) * u64::from(self.run_count)
+        }
+    }
+
+    /// Guest address of this worker's value in a place; `None` for a worker that the host does not have.
+    #[inline]
+    pub(super) fn addr(&self, place: u32, worker: WorkerIndex) -> Option<u32> {
+        let run = if self.worker_stride == 0 { 0 } else { worker.0 };
+        (run < self.run_count).then(|| self.region.addr() + run * self.worker_stride + place * self.stride)
+    }
+
+    fn offset(&self, place: u32, run: u32) -> u64 {
+        u64::from(run) * u64::from(self.worker_stride) + u64::from(place) * u64::from(self.stride)
+    }
+
+    /// Writes this worker's value.
+    pub(super) fn write(&self, place: u32, worker: WorkerIndex, value: &[u8]) -> Result<(), Errno> {
+        check_len(value, u64::from(self.value_len))?;
+        let addr = self.addr(place, worker).ok_or(Errno::EINVAL)?;
+        self.region.cage().write(u64::from(addr), value).map_err(|_| Errno::EPERM)
+    }
+
+    /// Writes this worker's value and zeroes the other workers' ones: a new element.
+    pub(super) fn write_new(&self, place: u32, worker: WorkerIndex, value: &[u8]) -> Result<(), Errno> {
+        for other in (0..self.run_count).filter(|run| *run != worker.0 && self.worker_stride != 0) {
+            let addr = u64::from(self.region.addr()) + self.offset(place, other);
+            self.region.cage().fill(addr, u64::from(self.stride), 0).map_err(|_| Errno::EPERM)?;
+        }
+        self.write(place, worker, value)
+    }
+
+    /// Writes all workers' values from what bpf(2) gives. Padding is kept, as in the kernel.
+    pub(super) fn write_host(&self, place: u32, value: &[u8]) -> Result<(), Errno> {
+        check_len(value, self.host_len())?;
+        if self.worker_stride == 0 {
+            return self.write(place, WorkerIndex(0), value);
+        }
+        for (run, value) in (0..self.run_count).zip(value.chunks(self.stride as usize)) {
+            let addr = u64::from(self.region.addr()) + self.offset(place, run);
+            self.region.cage().write(addr, value).map_err(|_| Errno::EPERM)?;
+        }
+        Ok(())
+    }
+
+    /// All workers' values, as bpf(2) gives them.
+    pub(super) fn read_host(&self, place: u32) -> Vec<u8> {
+        let len = usize::try_from(self.host_len()).expect("usize has 64 bits");
+        let mut value = vec![0; len];
+        if self.worker_stride == 0 {
+            self.region.read(self.offset(place, 0), &mut value);
+            return value;
+        }
+        for (run, value) in (0..self.run_count).zip(value.chunks_mut(self.stride as usize)) {
+            self.region.read(self.offset(place, run), value);
+        }
+        value
+    }
+
+    /// Makes the values read-only for programs and host.
+    pub(super) fn freeze(&self) -> Result<(), Errno> {
+        self.region.protect(Protect::ReadOnly).map_err(|_| Errno::ENOMEM)
+    }
+}

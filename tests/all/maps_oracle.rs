@@ -1,0 +1,203 @@
+//! Our maps against the kernel's: the same operations on both, and the same answer to each.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kumite::cage::Cage;
+use kumite::maps::{self, Errno, Map, MapDef, MapEnv, MapError, MapKind};
+
+use crate::kernel::{self, KernelMap};
+use crate::random::Random;
+
+const OPERATIONS: u32 = 20_000;
+const NO_PREALLOC: u32 = 1;
+
+/// How far the order of keys is defined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Each key has its successor.
+    Keys,
+    /// A walk finds the same set.
+    Set,
+}
+
+fn def(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> MapDef {
+    MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags }
+}
+
+fn ours(cage: &Arc<Cage>, def: &MapDef) -> Result<Arc<dyn Map>, MapError> {
+    let worker_count = u32::try_from(KernelMap::possible_processors()).expect("few processors");
+    maps::create(def, MapEnv { cage, worker_count })
+}
+
+fn theirs(def: &MapDef) -> Result<KernelMap, Errno> {
+    KernelMap::create(def.kind.0, def.key_len, def.value_len, def.max_entries, def.flags)
+}
+
+/// All keys, in the order of the walk.
+fn walk(next_key: impl Fn(Option<&[u8]>) -> Result<Vec<u8>, Errno>) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    loop {
+        match next_key(keys.last().map(Vec::as_slice)) {
+            Ok(key) => keys.push(key),
+            Err(Errno::ENOENT) => return keys,
+            Err(errno) => panic!("a walk ends with {errno}"),
+        }
+    }
+}
+
+/// Runs a random sequence of operations on both maps; `keys` gives the keys.
+fn compare(def: &MapDef, order: Order, seed: u64, mut keys: impl FnMut(&mut Random) -> Vec<u8>) {
+    if !kernel::available() {
+        return;
+    }
+    let cage = Cage::new().expect("address space");
+    let ours = ours(&cage, def).expect("a good definition");
+    let theirs = theirs(def).expect("a good definition");
+    let mut random = Random::new(seed);
+    let per_cpu = [MapKind::PERCPU_ARRAY, MapKind::PERCPU_HASH, MapKind::LRU_PERCPU_HASH].contains(&def.kind);
+    let value_len = if per_cpu {
+        def.value_len.next_multiple_of(8) as usize * KernelMap::possible_processors()
+    } else {
+        def.value_len as usize
+    };
+    for operation in 0..OPERATIONS {
+        let key = keys(&mut random);
+        let at = format!("{} seed {seed} operation {operation} key {key:?}", def.kind);
+        match random.below(12) {
+            0..=2 => assert_eq!(ours.host_lookup(&key), theirs.lookup(&key), "lookup, {at}"),
+            3..=6 => {
+                let value = random.bytes(value_len);
+                let flags = random.pick(&[0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 1 << 32]);
+                let answer = ours.host_update(&key, &value, flags);
+                assert_eq!(answer, theirs.update(&key, &value, flags), "update with flags {flags}, {at}");
+            }
+            7..=9 => assert_eq!(ours.delete(&key), theirs.delete(&key), "delete, {at}"),
+            _ if order == Order::Keys => {
+                let key = (random.below(8) > 0).then_some(key.as_slice());
+                assert_eq!(ours.next_key(key), theirs.next_key(key), "next key of {key:?}, {at}");
+            }
+            _ if operation % 100 == 0 => {
+                let [ours, theirs] = [walk(|key| ours.next_key(key)), walk(|key| theirs.next_key(key))];
+                let set: BTreeSet<_> = ours.iter().collect();
+                assert_eq!(set.len(), ours.len(), "no key twice, {at}");
+                assert_eq!(set, theirs.iter().collect(), "{at}");
+            }
+            _ => {
+                let first = ours.next_key(None).map(drop);
+                assert_eq!(first, theirs.next_key(None).map(drop), "first key, {at}");
+            }
+        }
+    }
+}
+
+fn index(random: &mut Random, bound: u32) -> Vec<u8> {
+    if random.below(16) == 0 {
+        return random.pick(&[u32::MAX, 1 << 31, bound + 1]).to_ne_bytes().to_vec();
+    }
+    random.below(bound + 1).to_ne_bytes().to_vec()
+}
+
+#[test]
+fn arrays_answer_as_the_kernels() {
+    for (value_len, max_entries) in [(1, 1), (4, 17), (12, 100)] {
+        let def = def(MapKind::ARRAY, 4, value_len, max_entries, 0);
+        compare(&def, Order::Keys, 1, |random| index(random, max_entries));
+    }
+}
+
+#[test]
+fn per_cpu_arrays_answer_as_the_kernels() {
+    for (value_len, max_entries) in [(1, 1), (8, 17), (20, 100)] {
+        let def = def(MapKind::PERCPU_ARRAY, 4, value_len, max_entries, 0);
+        compare(&def, Order::Keys, 2, |random| index(random, max_entries));
+    }
+}
+
+/// Keys of `key_len` bytes that differ in their first or last two bytes.
+fn short_keys(key_len: u32, bound: u32) -> impl FnMut(&mut Random) -> Vec<u8> {
+    move |random| {
+        let mut key = vec![7; key_len as usize];
+        let number = random.below(bound).to_le_bytes();
+        let len = key.len().min(2);
+        let at = if random.below(2) == 0 { 0 } else { key.len() - len };
+        key[at..at + len].copy_from_slice(&number[..len]);
+        key
+    }
+}
+
+#[test]
+fn hashes_answer_as_the_kernels() {
+    for (key_len, value_len, flags) in [(4, 8, 0), (1, 1, 0), (8, 4, NO_PREALLOC), (13, 24, 0), (40, 100, NO_PREALLOC)]
+    {
+        let def = def(MapKind::HASH, key_len, value_len, 32, flags);
+        compare(&def, Order::Set, 3, short_keys(key_len, 48));
+    }
+}
+
+#[test]
+fn a_hash_of_one_element_answers_as_the_kernels() {
+    compare(&def(MapKind::HASH, 4, 8, 1, 0), Order::Set, 4, short_keys(4, 2));
+    compare(&def(MapKind::HASH, 4, 8, 1, NO_PREALLOC), Order::Set, 5, short_keys(4, 2));
+}
+
+#[test]
+fn per_cpu_hashes_answer_as_the_kernels() {
+    for (key_len, value_len, flags) in [(4, 8, 0), (16, 1, 0), (5, 12, NO_PREALLOC)] {
+        let def = def(MapKind::PERCPU_HASH, key_len, value_len, 32, flags);
+        compare(&def, Order::Set, 6, short_keys(key_len, 48));
+    }
+}
+
+#[test]
+fn lru_hashes_that_are_not_full_answer_as_the_kernels() {
+    kernel::stay_on_processor_0();
+    for kind in [MapKind::LRU_HASH, MapKind::LRU_PERCPU_HASH] {
+        compare(&def(kind, 6, 10, 4096, 0), Order::Set, 7, short_keys(6, 100));
+        compare(&def(kind, 6, 10, 4096, 2), Order::Set, 8, short_keys(6, 100));
+    }
+}
+
+#[test]
+fn definitions_are_refused_with_the_kernels_errno() {
+    if !kernel::available() {
+        return;
+    }
+    let cage = Cage::new().expect("address space");
+    let mut random = Random::new(9);
+    let kinds = maps::MAP_TYPES.iter().map(|map_type| map_type.kind).collect::<Vec<_>>();
+    let mut refused = 0;
+    for _ in 0..OPERATIONS {
+        let kind = random.pick(&kinds);
+        let flags = match random.below(4) {
+            0 => 0,
+            1 => NO_PREALLOC,
+            2 => 1 << random.below(15),
+            _ => (1 << random.below(14)) | (1 << random.below(14)),
+        };
+        let def = def(
+            kind,
+            random.pick(&[0, 1, 4, 4, 4, 5, 8, 260, 261, 512]),
+            random.pick(&[0, 1, 4, 4, 4, 8, 32 << 10, (32 << 10) + 1, (4 << 20) - 400, 4 << 20, 1 << 31, u32::MAX]),
+            random.pick(&[0, 1, 2, 3, 4, 4096, 4097, 8192]),
+            flags,
+        );
+        let [ours, theirs] = [errno_of(ours(&cage, &def)), theirs(&def).map(drop)];
+        // The kernel may lack the memory for what it would allow, and we have less of it.
+        let too_large = u64::from(def.max_entries) * u64::from(def.value_len) > 64 << 20;
+        if too_large && theirs.is_ok_and(|()| true) | (theirs == Err(Errno::ENOMEM)) {
+            continue;
+        }
+        assert_eq!(ours, theirs, "{def:?}");
+        refused += u32::from(theirs.is_err());
+    }
+    assert!(refused > OPERATIONS / 4);
+}
+
+fn errno_of(created: Result<Arc<dyn Map>, MapError>) -> Result<(), Errno> {
+    match created {
+        Ok(_) => Ok(()),
+        Err(MapError::Definition { errno, .. }) => Err(errno),
+        Err(other) => panic!("{other}"),
+    }
+}
