@@ -70,3 +70,11 @@ pub const WORKERS_MAX: u32 = 64;
 pub const BURST_MAX: usize = 64;
 /// Bytes of an object file that the loader reads.
 pub const OBJECT_LEN_MAX: u64 = 64 << 20;
+/// Slots of all programs of one object, subprograms counted for each program that calls them. Bounds the loader's memory.
+pub const OBJECT_SLOTS_MAX: usize = 2_000_000;
+/// Programs of one object.
+pub const OBJECT_PROGRAMS_MAX: usize = 4096;
+/// Types of one object; the kernel's `BTF_MAX_TYPE`.
+pub const BTF_TYPES_MAX: u32 = 0x000f_ffff;
+/// Bytes of a source line that are kept with a program.
+pub const SOURCE_LINE_LEN_MAX: usize = 256;

@@ -1,0 +1,209 @@
+//! Makes one program of a function and all that it calls.
+//!
+//! The program's own function comes first; each function that it calls, directly or not, follows once. References become
+//! indices into the object's maps, and calls lead to the copies.
+//!
+//! Source: libbpf's `bpf_object__reloc_code`.
+//!
+//! Invariant: no recursion, and no more slots than the budget, whatever calls whatever.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Defect;
+use super::btf::Btf;
+use super::btf_ext::{BtfExt, CoreRecord, LineRecord};
+use super::text::{Function, Reference, Text};
+use crate::limits::{OBJECT_SLOTS_MAX, SOURCE_LINE_LEN_MAX};
+use crate::program::{self, Line, RawProgram};
+
+/// `BPF_PSEUDO_FUNC`, `BPF_PSEUDO_MAP_IDX`, `BPF_PSEUDO_MAP_IDX_VALUE`: what src of a two-slot load says it loads.
+const SRC_FUNCTION: u8 = 4;
+const SRC_MAP_BY_INDEX: u8 = 5;
+const SRC_VALUE_BY_INDEX: u8 = 6;
+/// `BPF_CORE_TYPE_ID_LOCAL`: the compiler has already put in what it asks for.
+const TYPE_ID_LOCAL: u32 = 6;
+
+/// Makes programs of an object's functions.
+#[derive(Debug)]
+pub(super) struct Assembler<'a> {
+    text: &'a Text<'a>,
+    btf: Option<&'a Btf>,
+    ext: &'a BtfExt,
+    /// Texts of files and lines, each kept once.
+    strings: HashMap<u32, Arc<str>>,
+    /// Bytes that may still be kept: real texts do not overlap.
+    strings_left: usize,
+    slots_left: usize,
+}
+
+/// A program in the making.
+struct Assembly {
+    slots: Vec<[u8; 8]>,
+    /// Where each function was placed, by its index in the text.
+    starts: HashMap<usize, usize>,
+    /// The same in the order of placing.
+    order: Vec<(usize, usize)>,
+}
+
+impl<'a> Assembler<'a> {
+    pub(super) fn new(text: &'a Text<'a>, btf: Option<&'a Btf>, ext: &'a BtfExt) -> Self {
+        let strings_left = btf.map_or(0, Btf::strings_len);
+        Self { text, btf, ext, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
+    }
+
+    /// Makes a program of the function with index `main`.
+    pub(super) fn assemble(&mut self, main: usize, section: &str) -> Result<RawProgram, Defect> {
+        let text = self.text;
+        let mut assembly = Assembly { slots: Vec::new(), starts: HashMap::new(), order: Vec::new() };
+        self.place(&mut assembly, main)?;
+        let mut next = 0;
+        while let Some((index, base)) = assembly.order.get(next).copied() {
+            let function = &text.functions()[index];
+            self.check_core(function)?;
+            let mut references = Vec::new();
+            text.each_reference(function, |pc, reference| references.push((base + pc, reference)))?;
+            for (pc, reference) in references {
+                self.bind(&mut assembly, pc, reference)?;
+            }
+            next += 1;
+        }
+        let mut raw = RawProgram {
+            name: text.functions()[main].name.to_owned(),
+            section: section.to_owned(),
+            ..RawProgram::default()
+        };
+        for (index, start) in &assembly.order {
+            let function = &text.functions()[*index];
+            let end = start + function.slots.len();
+            raw.functions.push(program::Function { name: function.name.to_owned(), start: *start, end });
+            self.add_lines(function, *start, &mut raw.lines);
+        }
+        raw.slots = assembly.slots;
+        Ok(raw)
+    }
+
+    /// Places a function behind the others, unless it is there; its start.
+    fn place(&mut self, assembly: &mut Assembly, index: usize) -> Result<usize, Defect> {
+        if let Some(start) = assembly.starts.get(&index) {
+            return Ok(*start);
+        }
+        let slots = self.text.functions()[index].slots;
+        let Some(left) = self.slots_left.checked_sub(slots.len()) else {
+            let count = OBJECT_SLOTS_MAX - self.slots_left + slots.len();
+            return Err(Defect::TooMany { what: "slots of all programs", count, max: OBJECT_SLOTS_MAX });
+        };
+        self.slots_left = left;
+        let start = assembly.slots.len();
+        assembly.slots.extend_from_slice(slots);
+        assembly.starts.insert(index, start);
+        assembly.order.push((index, start));
+        Ok(start)
+    }
+
+    fn bind(&mut self, assembly: &mut Assembly, pc: usize, reference: Reference) -> Result<(), Defect> {
+        match reference {
+            Reference::Map(map) => put_wide(&mut assembly.slots, pc, SRC_MAP_BY_INDEX, [map, 0]),
+            Reference::Value(map, offset) => put_wide(&mut assembly.slots, pc, SRC_VALUE_BY_INDEX, [map, offset]),
+            Reference::Null => put_wide(&mut assembly.slots, pc, 0, [0, 0]),
+            Reference::Address(callee) => {
+                let distance = distance(pc, self.place(assembly, callee)?);
+                put_wide(&mut assembly.slots, pc, SRC_FUNCTION, [distance, 0]);
+            }
+            Reference::Call(callee) => {
+                let distance = distance(pc, self.place(assembly, callee)?);
+                assembly.slots[pc][4..].copy_from_slice(&distance.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Instructions that depend on the kernel's types are refused, but for those that need nothing of it.
+    fn check_core(&self, function: &Function<'_>) -> Result<(), Defect> {
+        let records = self.ext.core.get(&function.section).map_or(&[][..], Vec::as_slice);
+        let first = records.partition_point(|record| record.slot < function.start);
+        let inside = |record: &&CoreRecord| record.slot < function.start + function.slots.len();
+        let mut inside = records[first..].iter().take_while(inside);
+        let Some(record) = inside.find(|record| record.kind != TYPE_ID_LOCAL) else { return Ok(()) };
+        let type_name = self.btf.map_or("", |btf| btf.name(record.local_type));
+        Err(Defect::CoRe {
+            function: function.name.to_owned(),
+            pc: record.slot - function.start,
+            what: core_what(record.kind),
+            type_name: if type_name.is_empty() { "a type without name" } else { type_name }.to_owned(),
+        })
+    }
+
+    fn add_lines(&mut self, function: &Function<'_>, base: usize, lines: &mut Vec<Line>) {
+        let ext = self.ext;
+        let records = ext.lines.get(&function.section).map_or(&[][..], Vec::as_slice);
+        let first = records.partition_point(|record| record.slot < function.start);
+        let inside = |record: &&LineRecord| record.slot < function.start + function.slots.len();
+        let inside = records[first..].iter().take_while(inside);
+        for record in inside {
+            let pc = base + record.slot - function.start;
+            if lines.last().is_some_and(|line| line.pc == pc) {
+                continue;
+            }
+            lines.push(Line {
+                pc,
+                file: self.string(record.file),
+                line: record.line_column >> 10,
+                column: record.line_column & 0x3ff,
+                text: self.string(record.text),
+            });
+        }
+    }
+
+    fn string(&mut self, offset: u32) -> Arc<str> {
+        if let Some(known) = self.strings.get(&offset) {
+            return Arc::clone(known);
+        }
+        let whole = self.btf.map_or("", |btf| btf.text(offset));
+        let mut end = whole.len().min(SOURCE_LINE_LEN_MAX);
+        while !whole.is_char_boundary(end) {
+            end -= 1;
+        }
+        let kept = if end <= self.strings_left { &whole[..end] } else { "" };
+        self.strings_left -= kept.len();
+        let kept: Arc<str> = kept.into();
+        self.strings.insert(offset, Arc::clone(&kept));
+        kept
+    }
+}
+
+/// Slots from behind `pc` to `target`, as the immediate of a call says it.
+fn distance(pc: usize, target: usize) -> u32 {
+    let (Ok(pc), Ok(target)) = (i32::try_from(pc), i32::try_from(target)) else {
+        unreachable!("a program has fewer slots than the object's budget");
+    };
+    (target - pc - 1).cast_unsigned()
+}
+
+/// Rewrites the two-slot load at `pc`. Where the second slot is missing only the first is written: the check of the
+/// program refuses it.
+fn put_wide(slots: &mut [[u8; 8]], pc: usize, src: u8, [low, high]: [u32; 2]) {
+    slots[pc][1] = (slots[pc][1] & 0xf) | src << 4;
+    slots[pc][4..].copy_from_slice(&low.to_le_bytes());
+    if let Some(second) = slots.get_mut(pc + 1) {
+        second[4..].copy_from_slice(&high.to_le_bytes());
+    }
+}
+
+/// What a CO-RE relocation asks for, `enum bpf_core_relo_kind`.
+fn core_what(kind: u32) -> &'static str {
+    match kind {
+        0 => "field offset",
+        1 => "field size",
+        2 => "field existence",
+        3 => "field signedness",
+        4 | 5 => "bit field shift",
+        7 => "type id",
+        8 => "type existence",
+        9 => "type size",
+        10 => "enum value existence",
+        11 => "enum value",
+        12 => "type match",
+        _ => "unknown kind",
+    }
+}

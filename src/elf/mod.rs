@@ -1,0 +1,179 @@
+//! Objects: what a BPF compiler writes, read into programs, maps and types.
+//!
+//! [`Object::parse`] takes the bytes of an ELF file as clang wrote it. What a program refers to (maps, variables,
+//! subprograms) is resolved here, so that a program leaves as a whole, its maps said by index. Whether kumite can run it is
+//! decided later, when it is linked in a world.
+//!
+//! Dialects of loaders are in `dialect`, one file each.
+//!
+//! Invariant: reads no file and creates no map; any bytes give an object or an error, in time and memory bounded by their
+//! length and `limits`.
+
+mod assemble;
+pub mod btf;
+mod btf_ext;
+mod btf_maps;
+mod dialect;
+mod error;
+mod file;
+mod legacy_maps;
+mod map;
+mod text;
+mod variables;
+
+pub use error::{Defect, ObjectError};
+pub use map::{ObjectMap, Pinning};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::limits::{MAPS_MAX, OBJECT_PROGRAMS_MAX};
+use crate::program::Program;
+use assemble::Assembler;
+use btf::Btf;
+use btf_ext::BtfExt;
+use dialect::Dialect;
+use file::{Binding, ElfFile};
+use map::PlacedMap;
+use text::{MapPlaces, SHARED_SECTION, Text};
+
+/// Section with the licence.
+const LICENSE_SECTION: &str = "license";
+
+/// An object file, read.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// How the caller named it.
+    pub name: String,
+    /// Its programs, in the order of the file.
+    pub programs: Vec<Arc<Program>>,
+    /// Functions that should have been programs.
+    pub refused: Vec<Refused>,
+    /// Its maps: those that it defines, then those behind its variables. Programs refer to them by index.
+    pub maps: Vec<ObjectMap>,
+    /// What its section `license` says.
+    pub license: Option<String>,
+    /// Its types, where it was built with them.
+    pub btf: Option<Arc<Btf>>,
+}
+
+/// A function that should have been a program, and why it is none. The object's other programs are not concerned.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Name of the function.
+    pub name: String,
+    /// Its section.
+    pub section: String,
+    /// Why.
+    pub reason: ObjectError,
+}
+
+impl Object {
+    /// Reads an object. `name` is how messages call it.
+    ///
+    /// A program that is not well-formed, refers to something that the object does not define, or is for no hook that
+    /// kumite has, is listed in [`Object::refused`]; the rest of the object is read all the same.
+    ///
+    /// # Errors
+    /// [`ObjectError`] where the object as a whole cannot be read, or a map's definition is wrong.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, ObjectError> {
+        Self::read(name, bytes).map_err(|defect| defect.in_file(name))
+    }
+
+    /// The program with this name.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<&Arc<Program>> {
+        self.programs.iter().find(|program| program.name() == name)
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Self, Defect> {
+        let file = ElfFile::read(bytes)?;
+        let btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;
+        let dialect = Dialect::of(&file);
+        let mut placed = (dialect.maps)(&file, btf.as_ref())?;
+        placed.extend(variables::maps(&file, btf.as_ref())?);
+        let (maps, places) = number(placed)?;
+        let ext = read_ext(&file, btf.as_ref())?;
+        let text = Text::read(&file, btf.as_ref(), &places)?;
+        let mains = mains(&file, &text)?;
+        let mut assembler = Assembler::new(&text, btf.as_ref(), &ext);
+        let mut programs = Vec::new();
+        let mut refused = Vec::new();
+        for main in mains {
+            let function = &text.functions()[main];
+            let section = file.section_name(function.section);
+            match program(&mut assembler, dialect, main, function.name, &section) {
+                Ok(program) => programs.push(Arc::new(program)),
+                Err(defect) => {
+                    refused.push(Refused { name: function.name.to_owned(), section, reason: defect.in_file(name) });
+                }
+            }
+        }
+        let license = file.section(LICENSE_SECTION).and_then(|(_, section)| file::text(section.bytes, 0));
+        Ok(Self {
+            name: name.to_owned(),
+            programs,
+            refused,
+            maps,
+            license: license.map(str::to_owned),
+            btf: btf.map(Arc::new),
+        })
+    }
+}
+
+fn program(
+    assembler: &mut Assembler<'_>,
+    dialect: &Dialect,
+    main: usize,
+    name: &str,
+    section: &str,
+) -> Result<Program, Defect> {
+    let kind = (dialect.kind_of)(section)
+        .ok_or_else(|| Defect::SectionName { program: name.to_owned(), section: section.to_owned() })?;
+    let raw = assembler.assemble(main, section)?;
+    Program::check(raw, kind).map_err(|rejection| Defect::Rejected(Box::new(rejection)))
+}
+
+/// Gives the maps their indices.
+fn number(placed: Vec<PlacedMap>) -> Result<(Vec<ObjectMap>, MapPlaces), Defect> {
+    if placed.len() > MAPS_MAX as usize {
+        return Err(Defect::TooMany { what: "maps", count: placed.len(), max: MAPS_MAX as usize });
+    }
+    let mut maps = Vec::with_capacity(placed.len());
+    let mut places = MapPlaces::default();
+    for (index, PlacedMap { section, offset, map }) in (0..).zip(placed) {
+        match offset {
+            Some(offset) => places.defined.insert((section, offset), index),
+            None => places.variables.insert(section, index),
+        };
+        maps.push(map);
+    }
+    Ok((maps, places))
+}
+
+fn read_ext(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<BtfExt, Defect> {
+    let (Some(btf), Some((_, section))) = (btf, file.section(".BTF.ext")) else { return Ok(BtfExt::default()) };
+    let text = file.sections.iter().enumerate().filter(|(_, section)| section.is_text());
+    let sections: HashMap<&str, usize> = text.map(|(index, section)| (section.name, index)).collect();
+    BtfExt::read(section.bytes, btf, &sections)
+}
+
+/// The functions that are programs: those of every section but the shared one that others see, and static ones that
+/// nobody calls (Cilium's tail calls). An object with the shared section alone has its visible functions refused by name.
+fn mains(file: &ElfFile<'_>, text: &Text<'_>) -> Result<Vec<usize>, Defect> {
+    let functions = text.functions();
+    let is_shared = |index: usize| file.sections[functions[index].section].name == SHARED_SECTION;
+    let mut mains: Vec<usize> = (0..functions.len()).filter(|index| !is_shared(*index)).collect();
+    if mains.iter().any(|index| functions[*index].binding == Binding::Local) {
+        let referred = text.referred();
+        mains.retain(|index| functions[*index].binding != Binding::Local || !referred.contains(index));
+    }
+    if mains.is_empty() {
+        let visible = |index: &usize| functions[*index].binding != Binding::Local;
+        mains = (0..functions.len()).filter(visible).collect();
+    }
+    if mains.len() > OBJECT_PROGRAMS_MAX {
+        return Err(Defect::TooMany { what: "programs", count: mains.len(), max: OBJECT_PROGRAMS_MAX });
+    }
+    Ok(mains)
+}

@@ -1,0 +1,56 @@
+//! Global variables: each section of them is an array map with one value.
+//!
+//! Source: libbpf's `bpf_object__init_internal_map`.
+
+use super::Defect;
+use super::btf::Btf;
+use super::file::{ElfFile, Section};
+use super::map::{ObjectMap, PlacedMap};
+use crate::limits::{MAP_BYTES_MAX, MAPS_MAX};
+use crate::maps::{MapDef, MapKind};
+
+/// `BPF_F_RDONLY_PROG`: programs may only read the values.
+const READ_ONLY_FOR_PROGRAMS: u32 = 1 << 7;
+
+/// The maps behind `.data*`, `.bss*` and `.rodata*`.
+pub(super) fn maps(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<Vec<PlacedMap>, Defect> {
+    let mut found = Vec::new();
+    for (index, section) in file.sections.iter().enumerate() {
+        if section.len == 0 || !section.is_variables() {
+            continue;
+        }
+        let frozen = is_named(section, ".rodata");
+        if !frozen && !is_named(section, ".data") && !is_named(section, ".bss") {
+            continue;
+        }
+        if found.len() == MAPS_MAX as usize {
+            return Err(Defect::TooMany { what: "maps", count: found.len() + 1, max: found.len() });
+        }
+        found.push(PlacedMap { section: index, offset: None, map: map(section, frozen, btf)? });
+    }
+    Ok(found)
+}
+
+fn is_named(section: &Section<'_>, word: &str) -> bool {
+    section.name.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn map(section: &Section<'_>, frozen: bool, btf: Option<&Btf>) -> Result<ObjectMap, Defect> {
+    let too_long =
+        || Defect::Section { section: section.name.to_owned(), what: "its variables are too long for a map" };
+    let value_len = u32::try_from(section.len).map_err(|_| too_long())?;
+    if section.len > MAP_BYTES_MAX {
+        return Err(too_long());
+    }
+    let def = MapDef {
+        name: section.name.to_owned(),
+        kind: MapKind::ARRAY,
+        key_len: 4,
+        value_len,
+        max_entries: 1,
+        flags: if frozen { READ_ONLY_FOR_PROGRAMS } else { 0 },
+    };
+    let contents = if section.is_zero() { Vec::new() } else { section.bytes.to_vec() };
+    let value_type = btf.and_then(|btf| btf.section(section.name)).map(|(id, _)| id);
+    Ok(ObjectMap { contents, frozen, value_type, ..ObjectMap::new(def) })
+}
