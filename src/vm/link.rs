@@ -2,6 +2,7 @@
 //!
 //! Invariant: what leaves here names no map or helper that does not exist.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +13,7 @@ use crate::program::Program;
 use crate::run::World;
 
 /// A program names something that kumite does not have, or may not use it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LinkError {
     /// No helper has the number.
     #[error("{program} insn {pc}: helper {id} is not supported; see `kumite helpers` for those that are")]
@@ -71,6 +72,7 @@ pub struct Linked {
     world: Arc<World>,
     insns: Box<[Insn]>,
     maps: Box<[(MapId, Arc<dyn Map>)]>,
+    _kept: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Linked {
@@ -86,7 +88,13 @@ impl Linked {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let insns = program.insns().iter().enumerate().map(|(pc, insn)| bind(&program, pc, insn, &maps));
         let insns = insns.collect::<Result<_, _>>()?;
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps, _kept: None })
+    }
+
+    /// Keeps something for as long as this program lives: its maps' places in the world's table.
+    #[must_use]
+    pub fn keeping(self, kept: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { _kept: Some(kept), ..self }
     }
 
     /// Number of this linked program, unique in the process.
