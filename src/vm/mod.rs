@@ -20,12 +20,14 @@
 //! Invariant: no program can make an engine loop for ever, panic, or touch a byte outside the cage.
 
 pub mod interp;
+mod instance;
 mod link;
 mod loaded;
 mod mode;
 mod outcome;
 mod plugin;
 
+pub use instance::{Instance, LoadError, Refusal, RefusedProgram};
 pub use link::{LinkError, Linked};
 pub use loaded::Loaded;
 pub use mode::Mode;

@@ -1,0 +1,250 @@
+//! An object brought to life in a world: its maps made and filled, its programs linked.
+//!
+//! Invariant: a map stays in the world's table for as long as any program that was linked with it lives, whoever holds the
+//! program. Program arrays are emptied with the instance, as the kernel does when their last user goes.
+
+use std::sync::Arc;
+
+use super::{LinkError, Linked, Loaded};
+use crate::elf::{Object, ObjectError, ObjectMap};
+use crate::maps::{self, Errno, Map, MapError, MapId, MapTable};
+use crate::run::World;
+
+/// An object could not be brought to life, or has no such program.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A map cannot be made.
+    #[error("{object}: {source}")]
+    Map {
+        /// Name of the object.
+        object: String,
+        /// Why.
+        source: MapError,
+    },
+    /// A map does not take its initial value.
+    #[error("{object}: map {map}: its initial value cannot be stored ({errno}); rebuild the object")]
+    Contents {
+        /// Name of the object.
+        object: String,
+        /// Name of the map.
+        map: String,
+        /// The map's answer.
+        errno: Errno,
+    },
+    /// An initial entry of a program array cannot be set.
+    #[error(
+        "{object}: map {map}: entry {index} cannot be {program} ({errno}); raise `max_entries` or correct `values`"
+    )]
+    Slot {
+        /// Name of the object.
+        object: String,
+        /// Name of the map.
+        map: String,
+        /// Which entry.
+        index: u32,
+        /// Name of the program.
+        program: String,
+        /// The map's answer.
+        errno: Errno,
+    },
+    /// The object has no program of this name.
+    #[error("{object}: no program is called {program}; it has {}", list(.programs))]
+    NoProgram {
+        /// Name of the object.
+        object: String,
+        /// The name asked for.
+        program: String,
+        /// Those that it has.
+        programs: Vec<String>,
+    },
+    /// The program that was asked for was refused when the object was read.
+    #[error("{0}")]
+    Refused(ObjectError),
+    /// The program that was asked for cannot be linked.
+    #[error("{object}: {source}")]
+    Link {
+        /// Name of the object.
+        object: String,
+        /// Why.
+        source: LinkError,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Why a program of an instance is not there.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// It was refused when the object was read.
+    Object(ObjectError),
+    /// It cannot be linked in this world.
+    Link(LinkError),
+}
+
+/// A program that an instance does not have.
+#[derive(Clone, Debug)]
+pub struct RefusedProgram {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// An object brought to life in a world.
+#[derive(Debug)]
+pub struct Instance {
+    name: String,
+    programs: Vec<Arc<Loaded>>,
+    refused: Vec<RefusedProgram>,
+    maps: Vec<(MapId, Arc<dyn Map>)>,
+}
+
+/// The places of an instance's maps in the world's table, which its programs keep.
+#[derive(Debug)]
+struct Entered {
+    table: Arc<MapTable>,
+    maps: Vec<(MapId, Arc<dyn Map>)>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        for (id, _) in &self.maps {
+            self.table.remove(*id);
+        }
+    }
+}
+
+impl Instance {
+    /// Makes an object's maps, fills them, and links its programs.
+    ///
+    /// A program that cannot be linked is kept in [`Instance::refused`] with the reason; entries of program arrays that
+    /// name it stay empty.
+    ///
+    /// # Errors
+    /// [`LoadError`] where a map cannot be made or filled; the world is as before then.
+    pub fn load(world: &Arc<World>, object: &Object) -> Result<Self, LoadError> {
+        let mut entered = Entered { table: Arc::clone(&world.maps), maps: Vec::with_capacity(object.maps.len()) };
+        for map in &object.maps {
+            let made = make(world, &object.name, map)?;
+            let id = world.maps.insert(Arc::clone(&made));
+            let id = id.map_err(|source| LoadError::Map { object: object.name.clone(), source })?;
+            entered.maps.push((id, made));
+        }
+        let maps = entered.maps.clone();
+        let entered = Arc::new(entered);
+        let mut programs = Vec::with_capacity(object.programs.len());
+        let refused = object.refused.iter();
+        let mut refused: Vec<RefusedProgram> = refused
+            .map(|refused| RefusedProgram {
+                name: refused.name.clone(),
+                refusal: Refusal::Object(refused.reason.clone()),
+            })
+            .collect();
+        for program in &object.programs {
+            match Linked::link(Arc::clone(program), Arc::clone(world), maps.clone().into()) {
+                Ok(linked) => programs.push(Arc::new(Loaded::new(Arc::new(linked.keeping(Arc::clone(&entered) as _))))),
+                Err(error) => {
+                    refused.push(RefusedProgram { name: program.name().to_owned(), refusal: Refusal::Link(error) });
+                }
+            }
+        }
+        let instance = Self { name: object.name.clone(), programs, refused, maps };
+        for (map, (_, made)) in object.maps.iter().zip(&instance.maps) {
+            instance.fill_slots(map, made.as_ref())?;
+        }
+        Ok(instance)
+    }
+
+    fn fill_slots(&self, map: &ObjectMap, made: &dyn Map) -> Result<(), LoadError> {
+        for (index, name) in &map.slots {
+            let Some(program) = self.program(name) else { continue };
+            let array = made.as_program_array().ok_or(Errno::EINVAL);
+            array.and_then(|array| array.replace(*index, Some(program.slot()))).map_err(|errno| LoadError::Slot {
+                object: self.name.clone(),
+                map: map.def.name.clone(),
+                index: *index,
+                program: name.clone(),
+                errno,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Name of the object.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its programs, in the object's order.
+    #[must_use]
+    pub fn programs(&self) -> &[Arc<Loaded>] {
+        &self.programs
+    }
+
+    /// The program with this name.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<&Arc<Loaded>> {
+        self.programs.iter().find(|program| program.linked().program().name() == name)
+    }
+
+    /// The program with this name, or why there is none.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`] or [`LoadError::Link`] where it was refused, [`LoadError::NoProgram`] where there is none.
+    pub fn expect_program(&self, name: &str) -> Result<&Arc<Loaded>, LoadError> {
+        if let Some(program) = self.program(name) {
+            return Ok(program);
+        }
+        let Some(refused) = self.refused.iter().find(|refused| refused.name == name) else {
+            let programs = self.programs.iter().map(|program| program.linked().program().name().to_owned()).collect();
+            return Err(LoadError::NoProgram { object: self.name.clone(), program: name.to_owned(), programs });
+        };
+        Err(match &refused.refusal {
+            Refusal::Object(error) => LoadError::Refused(error.clone()),
+            Refusal::Link(source) => LoadError::Link { object: self.name.clone(), source: source.clone() },
+        })
+    }
+
+    /// Programs that the object has and the instance has not, with the reason.
+    #[must_use]
+    pub fn refused(&self) -> &[RefusedProgram] {
+        &self.refused
+    }
+
+    /// Its maps with their numbers, in the object's order.
+    #[must_use]
+    pub fn maps(&self) -> &[(MapId, Arc<dyn Map>)] {
+        &self.maps
+    }
+
+    /// The map with this name.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<&Arc<dyn Map>> {
+        self.maps.iter().find(|(_, map)| map.def().name == name).map(|(_, map)| map)
+    }
+}
+
+impl Drop for Instance {
+    /// Empties its program arrays: their slots hold programs that hold the arrays.
+    fn drop(&mut self) {
+        for array in self.maps.iter().filter_map(|(_, map)| map.as_program_array()) {
+            for index in 0..array.slot_count() {
+                // What is empty already says ENOENT.
+                let _ = array.replace(index, None);
+            }
+        }
+    }
+}
+
+/// Makes one map and gives it its contents.
+fn make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<dyn Map>, LoadError> {
+    let made = maps::create(&map.def, world.map_env());
+    let made = made.map_err(|source| LoadError::Map { object: object.to_owned(), source })?;
+    let filled = if map.contents.is_empty() { Ok(()) } else { made.host_update(&[0; 4], &map.contents, 0) };
+    let done = filled.and_then(|()| if map.frozen { made.freeze() } else { Ok(()) });
+    done.map_err(|errno| LoadError::Contents { object: object.to_owned(), map: map.def.name.clone(), errno })?;
+    Ok(made)
+}
