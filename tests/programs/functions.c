@@ -34,7 +34,7 @@ __attribute__((noinline)) int scale(int value, int by)
 
 own __u64 chain(__u64 value, __u32 rounds)
 {
-	for (__u32 i = 0; i < 64; i++) {
+	for (__u32 i = 0; i < 16; i++) {
 		if (i >= rounds)
 			break;
 		value = mix(value, i);
@@ -75,12 +75,12 @@ int long_chain(struct xdp_md *ctx)
 
 	if (data + 14 > end)
 		return XDP_DROP;
-	for (int i = 0; i < 1500; i++) {
+	for (int i = 0; i < 64; i++) {
 		if (data + i + 1 > end)
 			break;
 		sum = sum * 31 + data[i];
 	}
-	sum = chain(sum, sum & 63);
+	sum = chain(sum, sum & 15);
 	data[0] = sum;
 	data[1] = sum >> 8;
 	record(1, sum);

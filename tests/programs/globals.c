@@ -22,7 +22,6 @@ static const char greeting[] = "kumite";
 // Sections of their own
 __u32 tuned SEC(".data.tuned") = 0x11223344;
 const volatile __u32 fixed SEC(".rodata.fixed") = 5;
-__u64 spare SEC(".bss.spare");
 
 SEC("xdp")
 int globals(struct xdp_md *ctx)
@@ -43,7 +42,6 @@ int globals(struct xdp_md *ctx)
 	rounds = rounds * 3 + table[data[12] & 7];
 	quiet ^= rounds;
 	tuned += fixed;
-	spare += tuned;
 	if (len > limit)
 		return XDP_DROP;
 	data[0] = quiet;
