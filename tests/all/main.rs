@@ -6,6 +6,7 @@ mod engines;
 mod isa;
 mod regressions;
 mod semantics;
+mod llvm;
 mod shared;
 mod stage;
 mod tidy;
