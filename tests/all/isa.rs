@@ -134,7 +134,7 @@ fn every_program_of_the_conformance_suite_is_well_formed() {
     for line in text.lines() {
         let case: Value = serde_json::from_str(line).expect("the data is JSON");
         let slots = slots_of(case["raw"].as_str().expect("program text"));
-        let raw = RawProgram { name: case["name"].to_string(), slots: slots.clone(), ..RawProgram::default() };
+        let raw = RawProgram { name: "main".into(), slots: slots.clone(), ..RawProgram::default() };
         let program = Program::check(raw, ProgramKind::Raw).unwrap_or_else(|rejection| panic!("{rejection}"));
         let text = disassemble(&program).to_string();
         assert_eq!(isa::assemble(&text), Ok(slots), "{text}");
