@@ -60,6 +60,8 @@ pub type Body = fn(&mut Run<'_>, [u64; 5]) -> Result<u64, TrapKind>;
 pub enum Arg {
     /// Any value.
     Any,
+    /// Any value; the program need not have written the register.
+    Optional,
     /// The context, as r1 held it at entry.
     Ctx,
     /// A map.
@@ -144,10 +146,10 @@ pub fn by_id(id: u32) -> Option<(usize, &'static Helper)> {
     Some((index, HELPERS[index]))
 }
 
-/// The helper that `callx` with this number means: one that programs of this kind may call, and no tail call, whose jump
-/// must be in the program's text.
+/// The helper that `callx` with this number means, with its index in [`HELPERS`]: one that programs of this kind may call,
+/// and no tail call, whose jump must be in the program's text.
 #[must_use]
-pub fn by_register(number: u64, kind: ProgramKind) -> Option<&'static Helper> {
-    let (_, helper) = by_id(u32::try_from(number).ok()?)?;
-    (helper.id != TAIL_CALL && helper.serves(kind)).then_some(helper)
+pub fn by_register(number: u64, kind: ProgramKind) -> Option<(usize, &'static Helper)> {
+    let (index, helper) = by_id(u32::try_from(number).ok()?)?;
+    (helper.id != TAIL_CALL && helper.serves(kind)).then_some((index, helper))
 }

@@ -56,8 +56,7 @@ fn trace_printk(run: &mut Run<'_>, [text, len, first, second, third]: [u64; 5]) 
 pub(super) static TRACE_PRINTK: Helper = Helper {
     id: 6,
     name: "trace_printk",
-    // What the format does not ask for may be unwritten registers, so the rest is no part of the prototype.
-    args: &[Arg::MemRead, Arg::Len],
+    args: &[Arg::MemRead, Arg::Len, Arg::Optional, Arg::Optional, Arg::Optional],
     ret: Ret::Integer,
     cost: 4096,
     frame: Frame::Keeps,

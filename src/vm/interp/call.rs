@@ -44,7 +44,7 @@ impl<'m> Machine<'m, '_> {
     /// Calls the helper whose number dst holds.
     pub(super) fn call_reg(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
         let number = self.reg(insn.dst);
-        let helper = helpers::by_register(number, self.run.kind).ok_or(TrapKind::NoHelper { number })?;
+        let (_, helper) = helpers::by_register(number, self.run.kind).ok_or(TrapKind::NoHelper { number })?;
         self.call_body(helper)
     }
 

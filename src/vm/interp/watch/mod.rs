@@ -315,6 +315,9 @@ impl<'m> Watch<'m> {
         let map = helper.args.iter().position(|arg| *arg == Arg::Map);
         let map = map.and_then(|index| run.world.maps.map_by_handle(regs[index + 1]));
         for (number, arg) in (1..).zip(helper.args) {
+            if *arg == Arg::Optional {
+                continue;
+            }
             let Some(reg) = Reg::new(number) else { break };
             let value = self.read(reg);
             let at = regs[reg.index()];
@@ -322,7 +325,7 @@ impl<'m> Watch<'m> {
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
                 Arg::MapValue => map.map(|map| u64::from(map.def().value_len)),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => regs.get(reg.index() + 1).copied(),
-                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => None,
+                Arg::Any | Arg::Optional | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => None,
             };
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };
