@@ -66,20 +66,14 @@ fn slack(def: &MapDef, env: MapEnv<'_>, sharing: Sharing) -> u32 {
 }
 
 fn check_definition(def: &MapDef, sharing: Sharing, when_full: WhenFull) -> Result<(), MapError> {
-    let mut allowed = check::NO_PREALLOC | check::ACCESS | check::ZERO_SEED;
-    if sharing == Sharing::Shared {
-        allowed |= check::NUMA_NODE;
-    }
-    if when_full == WhenFull::Evict {
-        allowed |= check::NO_COMMON_LRU;
-        // One list for each processor and elements of one node contradict each other.
-        let both = check::NO_COMMON_LRU | check::NUMA_NODE;
-        require(def, def.flags & both != both, "a list for each processor, on one node")?;
-    }
-    check_flags(def, allowed)?;
+    let lists = if when_full == WhenFull::Evict { check::NO_COMMON_LRU } else { 0 };
+    check_flags(def, check::NO_PREALLOC | check::ACCESS | check::ZERO_SEED | check::NUMA_NODE | lists)?;
     if when_full == WhenFull::Evict && def.flags & check::NO_PREALLOC != 0 {
         return refuse(def, "an LRU map cannot do without preallocation", Errno::ENOTSUPP);
     }
+    let of_one_node = def.flags & check::NUMA_NODE != 0;
+    let of_every_processor = sharing == Sharing::PerWorker || def.flags & lists != 0;
+    require(def, !(of_one_node && of_every_processor), "per-CPU values or lists on one node")?;
     require(def, def.max_entries != 0, "no entries")?;
     require(def, def.key_len != 0, "keys of no bytes")?;
     require(def, def.value_len != 0, "values of no bytes")?;
