@@ -18,8 +18,10 @@ pub const MAP_HANDLE_STEP: u32 = 16;
 pub const MAPS_MAX: u32 = 4096;
 /// Largest key of a map in bytes; the kernel's `MAX_BPF_STACK`.
 pub const MAP_KEY_LEN_MAX: u32 = 512;
-/// Bytes of values that one map may take of the cage.
+/// Bytes that one map may take, of the cage for its values and outside of it for the rest.
 pub const MAP_BYTES_MAX: u64 = 1 << 30;
+/// Slots of one program array: its tables are all there from the start.
+pub const PROGRAM_ARRAY_SLOTS_MAX: u32 = 1 << 20;
 
 /// Slots of one program, subprograms included; the kernel's `BPF_COMPLEXITY_LIMIT_INSNS` for privileged loads.
 pub const PROGRAM_SLOTS_MAX: usize = 1_000_000;

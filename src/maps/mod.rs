@@ -13,21 +13,32 @@ mod array;
 mod check;
 mod clock;
 mod def;
+mod deque;
 mod errno;
 mod hash;
 mod hash_table;
+mod lpm_trie;
 mod lru_hash;
 mod lru_percpu_hash;
 mod percpu_array;
 mod percpu_hash;
 mod pool;
+mod prog_array;
+mod program_array;
+mod queue;
+mod ring_buffer;
+mod ringbuf;
 mod seed;
+mod stack;
 mod table;
+mod trie;
 mod values;
 mod zeroed;
 
 pub use def::{MapDef, MapId, MapKind};
 pub use errno::Errno;
+pub use program_array::{CODE_TABLES, ProgramArray, Slot};
+pub use ring_buffer::{Finish, RingBuffer};
 pub use table::MapTable;
 
 use std::sync::Arc;
@@ -63,10 +74,15 @@ pub struct MapType {
 pub static MAP_TYPES: &[&MapType] = &[
     &hash::HASH,
     &array::ARRAY,
+    &prog_array::PROG_ARRAY,
     &percpu_hash::PERCPU_HASH,
     &percpu_array::PERCPU_ARRAY,
     &lru_hash::LRU_HASH,
     &lru_percpu_hash::LRU_PERCPU_HASH,
+    &lpm_trie::LPM_TRIE,
+    &queue::QUEUE,
+    &stack::STACK,
+    &ringbuf::RINGBUF,
 ];
 
 /// A map was refused.
@@ -158,6 +174,33 @@ pub trait Map: Send + Sync + std::fmt::Debug {
     /// The kernel's errno.
     fn delete(&self, key: &[u8]) -> Result<(), Errno>;
 
+    /// Puts a value into a queue or onto a stack. `flags`: `BPF_EXIST` drops the oldest value of a full one.
+    ///
+    /// # Errors
+    /// `E2BIG` when it is full, or the kernel's errno; `ENOTSUPP` where the type is no queue.
+    fn push(&self, value: &[u8], flags: u64) -> Result<(), Errno> {
+        let _ = (value, flags);
+        Err(Errno::ENOTSUPP)
+    }
+
+    /// Takes the next value out of a queue or off a stack.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is empty, and zeros are written; `ENOTSUPP` where the type is no queue.
+    fn pop(&self, into: &mut [u8]) -> Result<(), Errno> {
+        let _ = into;
+        Err(Errno::ENOTSUPP)
+    }
+
+    /// Copies the next value of a queue or stack and leaves it there.
+    ///
+    /// # Errors
+    /// As [`Map::pop`].
+    fn peek(&self, into: &mut [u8]) -> Result<(), Errno> {
+        let _ = into;
+        Err(Errno::ENOTSUPP)
+    }
+
     /// The key after `key` in the type's order, the first for `None`; an unknown key restarts as in the kernel.
     ///
     /// # Errors
@@ -176,7 +219,8 @@ pub trait Map: Send + Sync + std::fmt::Debug {
     /// The kernel's errno.
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno>;
 
-    /// Makes the map's values read-only for programs (`.rodata` after it is filled).
+    /// Makes the map's values read-only for programs and host (`.rodata` after it is filled). No program that could
+    /// write them is running yet.
     ///
     /// # Errors
     /// `EPERM` where the type cannot be frozen.
@@ -206,9 +250,3 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         None
     }
 }
-
-mod program_array;
-mod ring_buffer;
-
-pub use program_array::{CODE_TABLES, ProgramArray, Slot};
-pub use ring_buffer::{Finish, RingBuffer};

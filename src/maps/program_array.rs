@@ -1,4 +1,4 @@
-//! `BPF_MAP_TYPE_PROG_ARRAY`: programs that tail calls jump to.
+//! The tables behind `BPF_MAP_TYPE_PROG_ARRAY`: programs that tail calls jump to.
 //!
 //! For each translated mode there is a table of code pointers beside the table of slots, so that generated code finds
 //! its target with one load; null means that the tail call falls through. All workers share the tables, and updating a
@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam::epoch::{self, Atomic, Guard, Owned};
 
@@ -46,8 +46,9 @@ unsafe impl Sync for Slot {}
 pub struct ProgramArray {
     slots: Box<[Atomic<Slot>]>,
     code: [Box<[AtomicPtr<u8>]>; CODE_TABLES],
-    /// Keeps a slot and its code pointers of one origin when two controllers write at once.
-    writer: Mutex<()>,
+    /// The kind of its programs, once there is one. Held while a slot and its code pointers are written, so that both
+    /// are of one origin when two controllers write at once.
+    kind: Mutex<Option<ProgramKind>>,
 }
 
 impl ProgramArray {
@@ -58,7 +59,7 @@ impl ProgramArray {
         Self {
             slots: (0..slot_count).map(|_| Atomic::null()).collect(),
             code: [table(), table()],
-            writer: Mutex::new(()),
+            kind: Mutex::new(None),
         }
     }
 
@@ -82,13 +83,33 @@ impl ProgramArray {
         unsafe { slot.as_ref() }
     }
 
+    /// Makes the array one of programs of this kind, for ever: the first program that is put into it or refers to it
+    /// decides, as in the kernel.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is of another kind already.
+    pub fn claim(&self, kind: ProgramKind) -> Result<(), Errno> {
+        Self::admit(&mut self.lock(), kind)
+    }
+
+    fn admit(owner: &mut Option<ProgramKind>, kind: ProgramKind) -> Result<(), Errno> {
+        if *owner.get_or_insert(kind) == kind { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ProgramKind>> {
+        self.kind.lock().expect("nothing panics while it holds the lock")
+    }
+
     /// Puts a program into a slot, or empties it. What was there is freed after every worker's quiet point.
     ///
     /// # Errors
-    /// `E2BIG` outside the array; `ENOENT` when an empty slot is emptied, as in the kernel.
+    /// `E2BIG` outside the array; `EINVAL` for a program of another kind; `ENOENT` when an empty slot is emptied, as in the kernel.
     pub fn replace(&self, index: u32, slot: Option<Slot>) -> Result<(), Errno> {
         let place = self.slots.get(index as usize).ok_or(Errno::E2BIG)?;
-        let _writer = self.writer.lock().expect("nothing panics while it holds the lock");
+        let mut kind = self.lock();
+        if let Some(slot) = &slot {
+            Self::admit(&mut kind, slot.kind)?;
+        }
         let guard = epoch::pin();
         let code = slot.as_ref().map_or([std::ptr::null(); CODE_TABLES], |slot| slot.code);
         let emptied = slot.is_none();

@@ -1,4 +1,4 @@
-//! Large arrays of atomics that cost nothing until they are used: the operating system gives zeroed pages on first touch.
+//! Large arrays that cost nothing until they are used: the operating system gives zeroed pages on first touch.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 /// All bits zero is a valid value of the type, and the type has no drop glue.
 pub(super) unsafe trait Zero {}
 
+// SAFETY: zero is a number.
+unsafe impl Zero for u8 {}
 // SAFETY: an atomic integer has the representation of its integer.
 unsafe impl Zero for AtomicU8 {}
 // SAFETY: as above.

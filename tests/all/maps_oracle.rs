@@ -158,6 +158,87 @@ fn lru_hashes_that_are_not_full_answer_as_the_kernels() {
     }
 }
 
+/// Prefixes of a few bits over keys that share most of their bytes; now and then one that is too long.
+fn prefixes(byte_count: u32, spread: u32) -> impl FnMut(&mut Random) -> Vec<u8> {
+    move |random| {
+        let len_max = byte_count * 8;
+        let len = match random.below(20) {
+            0 => len_max + 1 + random.below(2) * 1000,
+            1..=4 => len_max,
+            _ => random.below(len_max + 1),
+        };
+        let mut key = len.to_ne_bytes().to_vec();
+        key.resize(4 + byte_count as usize, 0xaa);
+        for _ in 0..random.below(3) {
+            let at = 4 + random.below(byte_count) as usize;
+            key[at] = random.below(spread).to_le_bytes()[0];
+        }
+        key
+    }
+}
+
+#[test]
+fn lpm_tries_answer_as_the_kernels() {
+    for (byte_count, value_len, spread) in [(1, 1, 256), (4, 8, 4), (4, 5, 256), (16, 24, 8), (9, 4, 3), (256, 1, 256)]
+    {
+        let def = def(MapKind::LPM_TRIE, 4 + byte_count, value_len, 64, NO_PREALLOC);
+        compare(&def, Order::Keys, 10, prefixes(byte_count, spread));
+        let def = MapDef { max_entries: 4096, ..def };
+        compare(&def, Order::Keys, 11, prefixes(byte_count, spread));
+    }
+}
+
+#[test]
+fn a_walk_of_an_lpm_trie_goes_in_the_kernels_order() {
+    if !kernel::available() {
+        return;
+    }
+    let cage = Cage::new().expect("address space");
+    let def = def(MapKind::LPM_TRIE, 8, 4, 1000, NO_PREALLOC);
+    let (ours, theirs) = (ours(&cage, &def).expect("good"), theirs(&def).expect("good"));
+    let mut random = Random::new(12);
+    let mut keys = prefixes(4, 256);
+    for _ in 0..500 {
+        let key = keys(&mut random);
+        assert_eq!(ours.host_update(&key, &[0; 4], 0), theirs.update(&key, &[0; 4], 0));
+    }
+    let walked = walk(|key| ours.next_key(key));
+    assert!(walked.len() > 300);
+    assert_eq!(walked, walk(|key| theirs.next_key(key)));
+}
+
+#[test]
+fn queues_and_stacks_answer_as_the_kernels() {
+    if !kernel::available() {
+        return;
+    }
+    let cage = Cage::new().expect("address space");
+    let mut random = Random::new(13);
+    for (kind, value_len, max_entries) in
+        [(MapKind::QUEUE, 8, 5), (MapKind::STACK, 8, 5), (MapKind::QUEUE, 3, 1), (MapKind::STACK, 100, 64)]
+    {
+        let def = def(kind, 0, value_len, max_entries, 0);
+        let (ours, theirs) = (ours(&cage, &def).expect("good"), theirs(&def).expect("good"));
+        let mut popped = vec![0; value_len as usize];
+        for operation in 0..OPERATIONS {
+            let at = format!("{kind} operation {operation}");
+            match random.below(8) {
+                0 => assert_eq!(ours.host_lookup(&[]), theirs.lookup(&[]), "peek, {at}"),
+                1..=3 => {
+                    let ours = ours.pop(&mut popped).map(|()| popped.clone());
+                    assert_eq!(ours, theirs.lookup_and_delete(&[]), "pop, {at}");
+                }
+                _ => {
+                    let value = random.bytes(value_len as usize);
+                    let flags = random.pick(&[0, 0, 0, 0, 2, 1, 3, 4]);
+                    let ours = ours.host_update(&[], &value, flags);
+                    assert_eq!(ours, theirs.update(&[], &value, flags), "push with flags {flags}, {at}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn definitions_are_refused_with_the_kernels_errno() {
     if !kernel::available() {
