@@ -157,7 +157,7 @@ fn lists_are_sorted_and_complete() {
     let maps: Vec<u32> = kumite::maps::MAP_TYPES.iter().map(|map_type| map_type.kind.0).collect();
     assert!(maps.is_sorted_by(|a, b| a < b), "MAP_TYPES by number: {maps:?}");
     for (folder, kind, listed) in [("src/helpers", "Helper", helpers.len()), ("src/maps", "MapType", maps.len())] {
-        let mark = format!(": {kind} = ");
+        let mark = format!(": {kind} =");
         let count = |path: &PathBuf| code(&text(path)).filter(|line| line.contains(&mark)).count();
         let made: usize = rust_files(folder).iter().map(count).sum();
         assert_eq!(made, listed, "{folder}: values of {kind} that no list names");
