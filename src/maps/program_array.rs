@@ -75,6 +75,12 @@ impl ProgramArray {
         self.code[mode].as_ptr()
     }
 
+    /// The same as a slice.
+    #[must_use]
+    pub fn code(&self, mode: usize) -> &[AtomicPtr<u8>] {
+        &self.code[mode]
+    }
+
     /// The program in a slot.
     #[must_use]
     pub fn slot<'g>(&self, index: u32, guard: &'g Guard) -> Option<&'g Slot> {

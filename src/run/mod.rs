@@ -17,7 +17,7 @@ pub use records::{Record, Records};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
-use crate::limits::FUEL_DEFAULT;
+use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX};
 use crate::maps::WorkerIndex;
 use crate::trap::{Fault, TrapKind};
 use crate::verdict::ProgramKind;
@@ -40,16 +40,47 @@ pub struct Head {
     pub stack_top: u32,
     /// Which worker, for per-CPU values.
     pub worker: u32,
-    /// Call in progress, written by generated code before each helper call: pc in the low half, index of the helper in
-    /// [`crate::helpers::HELPERS`] in the high half.
-    pub call_site: u64,
+    /// Call in progress, written by generated code before each call of a helper.
+    pub call_site: CallSite,
     /// r0 at the end.
     pub r0: u64,
     /// Where the entry shim saved its stack pointer: a trap continues from there.
     pub recover: usize,
     /// Program that is running, as `vm` numbers it: changed by tail calls in modes that watch.
     pub program: u64,
+    /// Instructions executed, in modes that count them as they go.
+    pub insns: u64,
 }
+
+/// Where a helper is called, packed so that generated code stores it with one instruction.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallSite(pub u64);
+
+impl CallSite {
+    /// Bits that hold the pc; the helper's index lies above.
+    pub const PC_BITS: u32 = 20;
+
+    /// The call at slot `pc` of the helper with this index in [`crate::helpers::HELPERS`].
+    #[must_use]
+    pub fn new(pc: usize, helper: usize) -> Self {
+        Self((helper as u64) << Self::PC_BITS | pc as u64)
+    }
+
+    /// Slot index of the call.
+    #[must_use]
+    pub fn pc(self) -> usize {
+        self.0 as usize & ((1 << Self::PC_BITS) - 1)
+    }
+
+    /// Index of the helper in [`crate::helpers::HELPERS`].
+    #[must_use]
+    pub fn helper(self) -> usize {
+        (self.0 >> Self::PC_BITS) as usize
+    }
+}
+
+const _: () = assert!(PROGRAM_SLOTS_MAX <= 1 << CallSite::PC_BITS, "every slot of a program has a pc that fits");
 
 /// One worker's activation of a program.
 #[repr(C)]
@@ -101,10 +132,11 @@ impl<'w> Run<'w> {
                 arg2: 0,
                 stack_top,
                 worker: worker.0,
-                call_site: 0,
+                call_site: CallSite::default(),
                 r0: 0,
                 recover: 0,
                 program: 0,
+                insns: 0,
             },
             world,
             kind,
