@@ -29,6 +29,12 @@ pub const PROGRAM_SLOTS_MAX: usize = 1_000_000;
 pub const TRANSLATE_SLOTS_MAX: usize = 65_536;
 /// Functions of one program, the main one included; the kernel's `BPF_MAX_SUBPROGS`.
 pub const FUNCTIONS_MAX: usize = 256;
+/// Bytes of the host's stack that one translated function may need; eight nest.
+pub const NATIVE_FRAME_LEN_MAX: u32 = 16 * 1024;
+/// Address space of one region of generated code; no program's code is longer.
+pub const CODE_REGION_LEN: usize = 16 << 20;
+/// Regions of generated code: a gigabyte in all.
+pub const CODE_REGIONS_MAX: usize = 64;
 /// Stack bytes of one call frame; the kernel's `MAX_BPF_STACK`.
 pub const FRAME_STACK_LEN: u32 = 512;
 /// Call frames that nest, the program's own included; the kernel's `MAX_CALL_FRAMES`.

@@ -70,13 +70,13 @@ impl CallSite {
     /// Slot index of the call.
     #[must_use]
     pub fn pc(self) -> usize {
-        self.0 as usize & ((1 << Self::PC_BITS) - 1)
+        usize::try_from(self.0 & ((1 << Self::PC_BITS) - 1)).expect("20 bits")
     }
 
     /// Index of the helper in [`crate::helpers::HELPERS`].
     #[must_use]
     pub fn helper(self) -> usize {
-        (self.0 >> Self::PC_BITS) as usize
+        usize::try_from(self.0 >> Self::PC_BITS).expect("usize has 64 bits on every host that kumite builds for")
     }
 }
 

@@ -21,6 +21,7 @@
 
 pub mod interp;
 mod instance;
+pub mod jit;
 mod link;
 mod loaded;
 mod mode;

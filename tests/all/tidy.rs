@@ -31,6 +31,11 @@ const UNSAFE_FILES: &[&str] = &[
     "src/maps/table.rs",
     "src/maps/zeroed.rs",
     "src/run/world.rs",
+    "src/vm/jit/activation.rs",
+    "src/vm/jit/code.rs",
+    "src/vm/jit/fault.rs",
+    "src/vm/jit/mod.rs",
+    "src/vm/jit/routines.rs",
 ];
 
 fn root() -> &'static Path {

@@ -1,0 +1,84 @@
+//! What the translator weaves into the code of a mode.
+//!
+//! Invariant: a mode is a type. A hook that a mode lacks is an empty function at translation; nothing of it is in the code.
+
+use cranelift_codegen::ir::Value;
+use cranelift_frontend::FunctionBuilder;
+
+use crate::run::Head;
+use crate::vm::{Linked, Mode};
+
+/// What a mode weaves into its code. The methods are called while a program is translated and emit code.
+pub trait Hooks: Sized + Send + Sync + 'static {
+    /// The mode.
+    const MODE: Mode;
+    /// Its place among the code tables of program arrays.
+    const CODE_TABLE: usize;
+
+    /// Values that the hooks of one function keep.
+    type Kept: Copy;
+
+    /// The state behind the hooks of one program.
+    fn new(linked: &Linked) -> Self;
+
+    /// At the entry of a function; `run` is the address of the run.
+    fn function(&self, builder: &mut FunctionBuilder<'_>, run: Value) -> Self::Kept;
+
+    /// Where the program becomes the one that runs: at its entry, and when a subprogram has returned.
+    fn program(&self, builder: &mut FunctionBuilder<'_>, run: Value);
+
+    /// Before the instruction at `pc`.
+    fn insn(&self, builder: &mut FunctionBuilder<'_>, run: Value, kept: Self::Kept, pc: usize);
+
+    /// Before the tail call at `pc` jumps.
+    fn tail_call(&self, builder: &mut FunctionBuilder<'_>, kept: Self::Kept, pc: usize);
+
+    /// Instructions that the run has executed, in modes that count them.
+    fn executed(head: &Head, stop: Option<Stop<'_>>) -> Option<u64>;
+}
+
+/// Where a run stopped early.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop<'p> {
+    /// The program that was executing.
+    pub linked: &'p Linked,
+    /// The instruction, or the first one of a function that could not be entered.
+    pub pc: usize,
+    /// Whether the instruction began.
+    pub at: StopAt,
+}
+
+/// Whether the instruction at a stop began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopAt {
+    /// It began and trapped.
+    Insn,
+    /// The function that begins there was not entered.
+    Entry,
+}
+
+/// No hooks: fast mode.
+#[derive(Debug)]
+pub struct NoHooks;
+
+impl Hooks for NoHooks {
+    const MODE: Mode = Mode::Fast;
+    const CODE_TABLE: usize = 0;
+    type Kept = ();
+
+    fn new(_: &Linked) -> Self {
+        Self
+    }
+
+    fn function(&self, _: &mut FunctionBuilder<'_>, _: Value) {}
+
+    fn program(&self, _: &mut FunctionBuilder<'_>, _: Value) {}
+
+    fn insn(&self, _: &mut FunctionBuilder<'_>, _: Value, (): (), _: usize) {}
+
+    fn tail_call(&self, _: &mut FunctionBuilder<'_>, (): (), _: usize) {}
+
+    fn executed(_: &Head, _: Option<Stop<'_>>) -> Option<u64> {
+        None
+    }
+}

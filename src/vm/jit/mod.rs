@@ -1,0 +1,139 @@
+//! Generated code: fast and instrumented mode.
+//!
+//! One of two independent statements of what instructions mean (the other is the interpreter, `interp`); tests compare
+//! them. Each function of a program becomes one of Cranelift's; a mode's [`Hooks`] are woven in at translation. It matches
+//! on [`Does`](crate::isa::Does) without wildcard arms, so a new row of the instruction table does not compile without an
+//! arm here.
+//!
+//! Safety rests on three things: no address outside the cage can be formed, fuel and call depth bound every run, and what
+//! faults inside the cage becomes a trap of the run ([`fault`]).
+//!
+//! Invariant: generated code writes to the cage, to the run's head and to counters, and to nothing else.
+
+mod activation;
+mod bytes;
+mod code;
+mod counting;
+mod facts;
+mod fault;
+mod function;
+mod hooks;
+mod operand;
+mod outline;
+mod registers;
+mod routines;
+mod stop;
+mod target;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crossbeam::epoch;
+
+pub use code::CodeError;
+pub use counting::{Counting, Counts, HelperCount, TailCallCount};
+pub use hooks::{Hooks, NoHooks, Stop, StopAt};
+pub use translate::TranslateError;
+
+use super::{Linked, Outcome, TrapAt};
+use crate::limits::PAGE_LEN;
+use crate::run::Run;
+use crate::trap::Trap;
+use activation::{Left, Seen};
+use code::Code;
+
+/// A program's code in one mode.
+#[derive(Debug)]
+pub struct Native<H: Hooks> {
+    linked: Arc<Linked>,
+    code: Code,
+    /// What the code writes to: dropped after it.
+    hooks: H,
+}
+
+impl<H: Hooks> Native<H> {
+    /// Translates a program.
+    ///
+    /// # Errors
+    /// [`TranslateError`]; the interpreter still runs the program.
+    pub fn translate(linked: &Arc<Linked>) -> Result<Self, TranslateError> {
+        let hooks = H::new(linked);
+        let code = translate::translate(linked, &hooks)?;
+        Ok(Self { linked: Arc::clone(linked), code, hooks })
+    }
+
+    /// Where its code is entered, for the code tables of program arrays.
+    #[must_use]
+    pub fn entry(&self) -> *const u8 {
+        self.code.start()
+    }
+
+    /// Bytes of its code.
+    #[must_use]
+    pub fn code_len(&self) -> usize {
+        self.code.len()
+    }
+
+    /// Runs the program to its end or its trap.
+    ///
+    /// The caller has made the run ready: [`Run::reset`], frame bounds, context, stack.
+    ///
+    /// # Panics
+    /// If `head.stack_top` is not the end of a page: our mistake. With the panic of a helper's body, if one did.
+    pub fn run(&self, run: &mut Run<'_>) -> Outcome {
+        assert!(run.head.stack_top.is_multiple_of(PAGE_LEN), "the stack of a run is a page, r10 its end");
+        // Keeps maps and tail-called programs alive to the end of the run.
+        let _guard = epoch::pin();
+        run.trap = None;
+        run.head.insns = 0;
+        run.head.program = u64::from(self.linked.id());
+        run.head.cage_base = run.world.cage.base();
+        let arg2 = run.head.arg2;
+        // SAFETY: the entry is that of our own code, borrowed with `self`; programs in program arrays outlive the guard.
+        // Translation prepared the entering function and the fault handler.
+        let left = unsafe { activation::enter(run, self.code.start()) };
+        run.head.arg2 = arg2;
+        match left {
+            Left::Returned => Outcome {
+                r0: run.head.r0,
+                fuel_left: run.head.fuel,
+                tail_calls: run.head.tail_calls,
+                insns: H::executed(&run.head, None),
+                trap: None,
+            },
+            Left::Stopped(seen) => Self::stopped(run, &seen),
+        }
+    }
+
+    #[cold]
+    fn stopped(run: &mut Run<'_>, seen: &Seen) -> Outcome {
+        // SAFETY: the program that trapped is ours or was called by us, and the guard keeps it.
+        let table = unsafe { code::table_at(seen.at) }.expect("only registered code is diverted");
+        let site = table.site(seen.at).expect("only places that may trap are diverted");
+        let code = table.bytes_at(seen.at);
+        let kind = site.kind(&table.linked, run, seen.addr, code, &seen.registers);
+        let pc = site.pc as usize;
+        let at = if site.code == stop::ENTRY_FUEL { StopAt::Entry } else { StopAt::Insn };
+        run.trap = Some(kind);
+        run.head.r0 = 0;
+        run.head.fuel = 0;
+        Outcome {
+            r0: 0,
+            fuel_left: 0,
+            tail_calls: 0,
+            insns: H::executed(&run.head, Some(Stop { linked: &table.linked, pc, at })),
+            trap: Some(TrapAt { program: Arc::clone(table.linked.program()), trap: Trap { kind, pc } }),
+        }
+    }
+}
+
+impl Native<Counting> {
+    /// What was counted since the translation, all workers together.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.hooks.counts(&self.linked)
+    }
+}

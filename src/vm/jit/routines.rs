@@ -1,0 +1,134 @@
+//! What generated code calls in the host.
+//!
+//! Every routine takes the run first and answers with two numbers, the second of which says whether the run traps. A panic
+//! of a helper's body is our fault, not the guest's: it waits until no generated code is on the stack, then goes on.
+//!
+//! Invariant: never unwinds into generated code.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use super::activation;
+use super::hooks::Hooks;
+use crate::cage::Cage;
+use crate::helpers::{self, HELPERS, TAIL_CALL};
+use crate::isa::Size;
+use crate::run::Run;
+use crate::trap::TrapKind;
+
+/// What a routine answers, in two registers.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Answer {
+    value: u64,
+    state: u64,
+}
+
+/// The value counts.
+const DONE: u64 = 0;
+/// The run traps; the reason is in `Run::trap`, or a panic waits.
+pub(super) const TRAPPED: u64 = 1;
+/// A packet load leaves the frame.
+const OUTSIDE: u64 = 2;
+
+/// Address of a routine.
+#[derive(Clone, Copy)]
+pub(super) struct Routine(pub(super) *const ());
+
+/// Calls the helper that `Head::call_site` names with this many arguments.
+pub(super) fn helper(arg_count: usize) -> Routine {
+    Routine(match arg_count {
+        0 => helper0 as *const (),
+        1 => helper1 as *const (),
+        2 => helper2 as *const (),
+        3 => helper3 as *const (),
+        4 => helper4 as *const (),
+        _ => helper5 as *const (),
+    })
+}
+
+/// Finds a helper by its number: its index in the high half, its cost in the low half.
+pub(super) const HELPER_BY_NUMBER: Routine = Routine(helper_by_number as *const ());
+
+/// Loads from the frame, in network order: takes an offset and a length of 1, 2, 4 or 8.
+pub(super) const LOAD_PACKET: Routine = Routine(load_packet as *const ());
+
+/// Finds the code that a tail call jumps to: takes a map's handle and an index, gives null for none.
+pub(super) fn tail_target<H: Hooks>() -> Routine {
+    Routine(find_tail_target::<H> as *const ())
+}
+
+macro_rules! helper_of {
+    ($name:ident($($arg:ident),*) $args:expr) => {
+        unsafe extern "C" fn $name(run: *mut Run<'_>, $($arg: u64),*) -> Answer {
+            // SAFETY: generated code passes the run that it was entered with.
+            let run = unsafe { &mut *run };
+            call(run, $args)
+        }
+    };
+}
+
+helper_of!(helper0() [0; 5]);
+helper_of!(helper1(a) [a, 0, 0, 0, 0]);
+helper_of!(helper2(a, b) [a, b, 0, 0, 0]);
+helper_of!(helper3(a, b, c) [a, b, c, 0, 0]);
+helper_of!(helper4(a, b, c, d) [a, b, c, d, 0]);
+helper_of!(helper5(a, b, c, d, e) [a, b, c, d, e]);
+
+fn call(run: &mut Run<'_>, args: [u64; 5]) -> Answer {
+    let helper = HELPERS[run.head.call_site.helper()];
+    guarded(run, |run| (helper.body)(run, args))
+}
+
+/// Runs `body`; a trap is noted in the run, a panic in the activation.
+fn guarded(run: &mut Run<'_>, body: impl FnOnce(&mut Run<'_>) -> Result<u64, TrapKind>) -> Answer {
+    match panic::catch_unwind(AssertUnwindSafe(|| body(run))) {
+        Ok(Ok(value)) => Answer { value, state: DONE },
+        Ok(Err(kind)) => {
+            run.trap = Some(kind);
+            Answer { value: 0, state: TRAPPED }
+        }
+        Err(payload) => {
+            activation::keep_panic(payload);
+            Answer { value: 0, state: TRAPPED }
+        }
+    }
+}
+
+unsafe extern "C" fn helper_by_number(run: *mut Run<'_>, number: u64) -> Answer {
+    // SAFETY: generated code passes the run that it was entered with.
+    let run = unsafe { &mut *run };
+    guarded(run, |run| {
+        let found = u32::try_from(number).ok().and_then(helpers::by_id);
+        let found = found.filter(|(_, helper)| helper.id != TAIL_CALL && helper.serves(run.kind));
+        let (index, helper) = found.ok_or(TrapKind::NoHelper { number })?;
+        Ok((index as u64) << 32 | u64::from(helper.cost))
+    })
+}
+
+unsafe extern "C" fn find_tail_target<H: Hooks>(run: *mut Run<'_>, handle: u64, index: u64) -> Answer {
+    // SAFETY: generated code passes the run that it was entered with.
+    let run = unsafe { &mut *run };
+    guarded(run, |run| {
+        let array = run.world.maps.map_by_handle(handle).and_then(|map| map.as_program_array());
+        let array = array.ok_or(TrapKind::HelperArg { helper: TAIL_CALL, arg: 2, expected: "a program array" })?;
+        let code = usize::try_from(index).ok().and_then(|index| array.code(H::CODE_TABLE).get(index));
+        Ok(code.map_or(0, |code| code.load(std::sync::atomic::Ordering::Acquire).addr() as u64))
+    })
+}
+
+unsafe extern "C" fn load_packet(run: *mut Run<'_>, offset: i64, len: u64) -> Answer {
+    // SAFETY: generated code passes the run that it was entered with.
+    let run = unsafe { &mut *run };
+    let Some(size) = [Size::B, Size::H, Size::W, Size::D].into_iter().find(|size| u64::from(size.len()) == len) else {
+        unreachable!("the translator passes the length of a size")
+    };
+    let inside = offset >= 0 && offset + i64::from(size.len()) <= i64::from(run.window.frame_len());
+    if !inside {
+        return Answer { value: 0, state: OUTSIDE };
+    }
+    guarded(run, |run| {
+        let cage: &Cage = &run.world.cage;
+        let value = cage.load(i64::from(run.window.data) + offset, size).map_err(TrapKind::Memory)?;
+        Ok(value.swap_bytes() >> (64 - 8 * size.len()))
+    })
+}

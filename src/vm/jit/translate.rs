@@ -1,0 +1,199 @@
+//! From a linked program to its code.
+//!
+//! Invariant: bounded by the program's length; what Cranelift refuses is an error with one clear line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use cranelift_codegen::binemit::Reloc;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::ExternalName;
+use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
+use cranelift_frontend::FunctionBuilderContext;
+
+use super::bytes::Bytes;
+use super::code::{Code, CodeError};
+use super::facts::{self, Facts, Role};
+use super::function::{self, Part, Source};
+use super::hooks::Hooks;
+use super::outline::Outline;
+use super::stop::Site;
+use super::{activation, fault, target};
+use crate::limits::{NATIVE_FRAME_LEN_MAX, TRANSLATE_SLOTS_MAX};
+use crate::vm::Linked;
+
+/// Functions begin at multiples of this.
+const ALIGN: usize = 16;
+
+/// A program could not be translated; verify mode still runs it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TranslateError {
+    /// It is longer than the translator takes.
+    #[error("{program}: {count} slots are more than the translator takes ({max}); run it in verify mode or split it")]
+    TooLong {
+        /// Name of the program.
+        program: String,
+        /// Its slots.
+        count: usize,
+        /// [`TRANSLATE_SLOTS_MAX`].
+        max: usize,
+    },
+    /// Cranelift refused a function.
+    #[error("{program} insn {pc}: its function cannot be translated ({reason}); run it in verify mode")]
+    Refused {
+        /// Name of the program.
+        program: String,
+        /// First slot of the function.
+        pc: usize,
+        /// What Cranelift says.
+        reason: String,
+    },
+    /// A function needs more of the host's stack than it may.
+    #[error(
+        "{program} insn {pc}: its function needs {len} bytes of host stack, more than {max}; run it in verify mode"
+    )]
+    Frame {
+        /// Name of the program.
+        program: String,
+        /// First slot of the function.
+        pc: usize,
+        /// Bytes that it needs.
+        len: u32,
+        /// [`NATIVE_FRAME_LEN_MAX`].
+        max: u32,
+    },
+    /// There is no memory for its code.
+    #[error("{program}: {source}")]
+    Code {
+        /// Name of the program.
+        program: String,
+        /// Why.
+        source: CodeError,
+    },
+    /// The process cannot be made ready for generated code.
+    #[error("{program}: cannot {what}: {reason}; run it in verify mode")]
+    Host {
+        /// Name of the program.
+        program: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// Translates a program for a mode.
+pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Code, TranslateError> {
+    let program = || linked.program().name().to_owned();
+    let count = linked.insns().len();
+    if count > TRANSLATE_SLOTS_MAX {
+        return Err(TranslateError::TooLong { program: program(), count, max: TRANSLATE_SLOTS_MAX });
+    }
+    let host = |what, reason| TranslateError::Host { program: program(), what, reason };
+    fault::install().map_err(|error| host("install a signal handler", error.to_string()))?;
+    activation::prepare().map_err(|error| host("get executable memory", error.to_string()))?;
+
+    let outline = Outline::new(linked.program(), linked.insns());
+    let parts = parts(linked, &outline);
+    let wild = parts.values().any(|facts| facts.effects.wild);
+    let source = Source { linked, outline: &outline, hooks, parts: &parts, zero: wild.then_some(Bytes::ALL) };
+    let mut assembly = Assembly::default();
+    let mut context = Context::new();
+    let mut functions = FunctionBuilderContext::new();
+    for part in parts.keys() {
+        context.clear();
+        let refused = |reason| TranslateError::Refused { program: program(), pc: part.start, reason };
+        // A panic of the translator is a mistake of ours or of Cranelift's, but no reason to take the host down.
+        let compiled = panic::catch_unwind(AssertUnwindSafe(|| {
+            function::translate(&source, *part, &mut context.func, &mut functions);
+            let compiled = context.compile(&**target::isa(), &mut ControlPlane::default());
+            compiled.map(|_| ()).map_err(|error| error.inner.to_string())
+        }));
+        match compiled {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Err(refused(reason)),
+            Err(_) => return Err(refused("the translator failed".to_owned())),
+        }
+        let compiled = context.compiled_code().expect("it was just compiled");
+        let len = compiled.buffer.frame_layout().map_or(0, |layout| layout.frame_to_fp_offset);
+        if len > NATIVE_FRAME_LEN_MAX {
+            let max = NATIVE_FRAME_LEN_MAX;
+            return Err(TranslateError::Frame { program: program(), pc: part.start, len, max });
+        }
+        assembly.add(compiled, &context.func);
+    }
+    let (bytes, sites) = assembly.finish();
+    Code::publish(&bytes, sites, Arc::clone(linked))
+        .map_err(|source| TranslateError::Code { program: program(), source })
+}
+
+/// Every function that can be reached, in each role that it is entered in, with what is known of it.
+fn parts(linked: &Linked, outline: &Outline) -> BTreeMap<Part, Facts> {
+    let mut parts = BTreeMap::new();
+    let mut waiting = BTreeSet::from([Part { start: 0, role: Role::Program }]);
+    while let Some(part) = waiting.pop_first() {
+        let function = linked.program().function_at(part.start).expect("functions cover all slots");
+        let facts = facts::analyse(linked, outline, function, part.role);
+        let called = facts.calls.iter().map(|start| Part { start: *start, role: Role::Subprogram });
+        waiting.extend(called.filter(|called| *called != part && !parts.contains_key(called)));
+        parts.insert(part, facts);
+    }
+    parts
+}
+
+/// The functions of a program, one behind the other.
+#[derive(Default)]
+struct Assembly {
+    bytes: Vec<u8>,
+    /// Where each function begins, by its index.
+    starts: Vec<usize>,
+    /// Calls: where the distance is written, and the index of the function called.
+    calls: Vec<(usize, u32)>,
+    sites: Vec<Site>,
+}
+
+impl Assembly {
+    /// Adds a compiled function.
+    fn add(&mut self, compiled: &CompiledCode, function: &cranelift_codegen::ir::Function) {
+        const NOP: u8 = 0x90;
+        let align = ALIGN.max(compiled.buffer.alignment as usize);
+        self.bytes.resize(self.bytes.len().next_multiple_of(align), NOP);
+        let start = self.bytes.len();
+        self.starts.push(start);
+        self.bytes.extend_from_slice(compiled.code_buffer());
+        for reloc in compiled.buffer.relocs() {
+            assert_eq!(
+                (reloc.kind, reloc.addend),
+                (Reloc::X86CallPCRel4, -4),
+                "only functions of the program are named"
+            );
+            let FinalizedRelocTarget::ExternalName(ExternalName::User(name)) = &reloc.target else {
+                unreachable!("only functions of the program are named");
+            };
+            let index = function.params.user_named_funcs()[*name].index;
+            self.calls.push((start + reloc.offset as usize, index));
+        }
+        let locations = compiled.buffer.get_srclocs_sorted();
+        for trap in compiled.buffer.traps() {
+            let behind = locations.partition_point(|location| location.start <= trap.offset);
+            let location = behind.checked_sub(1).map(|index| &locations[index]);
+            let location = location.filter(|location| trap.offset < location.end);
+            // Probes of the host's stack have no slot; a fault there is nobody's trap.
+            let Some(location) = location else { continue };
+            let offset = u32::try_from(start).expect("code is shorter than 4 GiB") + trap.offset;
+            self.sites.push(Site { offset, pc: location.loc.bits(), code: trap.code });
+        }
+    }
+
+    /// The code, with its calls filled in, and the places that may trap, by ascending offset.
+    fn finish(mut self) -> (Vec<u8>, Box<[Site]>) {
+        for (at, index) in &self.calls {
+            let distance = self.starts[*index as usize].wrapping_sub(at + 4);
+            let distance = i32::try_from(distance.cast_signed()).expect("code is shorter than 2 GiB");
+            self.bytes[*at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        }
+        self.sites.sort_by_key(|site| site.offset);
+        (self.bytes, self.sites.into())
+    }
+}
