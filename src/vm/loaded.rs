@@ -1,22 +1,28 @@
 //! A linked program with an entry for each mode.
+//!
+//! Invariant: translation happens when the program is loaded, never while frames wait.
 
 use std::sync::Arc;
 
+use super::jit::{Counting, Counts, Native, NoHooks, TranslateError};
 use super::{Linked, Mode, Outcome, interp};
-use crate::maps::{CODE_TABLES, Slot};
+use crate::maps::Slot;
 use crate::run::Run;
 
 /// A linked program with an entry for each mode. Program arrays hold it as their `Slot::program`.
 #[derive(Debug)]
 pub struct Loaded {
     linked: Arc<Linked>,
+    fast: Result<Native<NoHooks>, TranslateError>,
+    instrumented: Result<Native<Counting>, TranslateError>,
 }
 
 impl Loaded {
-    /// Makes the entries for a linked program.
+    /// Makes the entries for a linked program. One that cannot be translated is interpreted in every mode;
+    /// [`Loaded::translated`] says why.
     #[must_use]
     pub fn new(linked: Arc<Linked>) -> Self {
-        Self { linked }
+        Self { fast: Native::translate(&linked), instrumented: Native::translate(&linked), linked }
     }
 
     /// The program behind the entries.
@@ -25,12 +31,30 @@ impl Loaded {
         &self.linked
     }
 
-    /// Runs it to its end or its trap. The caller has made the run ready: reset, frame bounds, context, stack.
+    /// Whether the mode has an entry of its own.
     ///
-    /// Every mode is the interpreter until there is code for the others.
-    pub fn run(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
+    /// # Errors
+    /// Why there is no code for it: the interpreter stands in, and a tail call from translated code misses the program.
+    pub fn translated(&self, mode: Mode) -> Result<(), &TranslateError> {
         match mode {
-            Mode::Fast | Mode::Instrumented | Mode::Verify => interp::run(&self.linked, run),
+            Mode::Fast => self.fast.as_ref().map(|_| ()),
+            Mode::Instrumented => self.instrumented.as_ref().map(|_| ()),
+            Mode::Verify => Ok(()),
+        }
+    }
+
+    /// What instrumented mode counted since the program was loaded; `None` where there is no code for it.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.instrumented.as_ref().ok().map(Native::counts)
+    }
+
+    /// Runs it to its end or its trap. The caller has made the run ready: reset, frame bounds, context, stack.
+    pub fn run(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
+        match (mode, &self.fast, &self.instrumented) {
+            (Mode::Fast, Ok(native), _) => native.run(run),
+            (Mode::Instrumented, _, Ok(native)) => native.run(run),
+            (Mode::Fast | Mode::Instrumented | Mode::Verify, _, _) => interp::run(&self.linked, run),
         }
     }
 
@@ -38,11 +62,13 @@ impl Loaded {
     #[must_use]
     pub fn slot(self: &Arc<Self>) -> Slot {
         let program = self.linked.program();
+        let fast = self.fast.as_ref().map_or(std::ptr::null(), Native::entry);
+        let instrumented = self.instrumented.as_ref().map_or(std::ptr::null(), Native::entry);
         Slot {
             name: program.name().to_owned(),
             program_id: self.linked.id(),
             kind: program.kind(),
-            code: [std::ptr::null(); CODE_TABLES],
+            code: [fast, instrumented],
             program: Arc::<Self>::clone(self),
         }
     }

@@ -19,8 +19,8 @@
 //!
 //! Invariant: no program can make an engine loop for ever, panic, or touch a byte outside the cage.
 
-pub mod interp;
 mod instance;
+pub mod interp;
 pub mod jit;
 mod link;
 mod loaded;

@@ -94,7 +94,7 @@ impl State {
     }
 
     fn set(&mut self, reg: Reg, fact: Fact) {
-        self.passed &= !(1 << reg.number());
+        self.passed &= !1u8.checked_shl(u32::from(reg.number())).unwrap_or(0);
         self.regs[reg.index()] = fact;
     }
 
@@ -258,7 +258,9 @@ impl State {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },
-                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => continue,
+                Arg::Any | Arg::Optional | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => {
+                    continue;
+                }
             };
             match (self.reg(reg), len) {
                 (Fact::Clean | Fact::Const(_), _) => {}
