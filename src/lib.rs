@@ -11,6 +11,7 @@ pub mod limits;
 pub mod manual;
 pub mod maps;
 pub mod program;
+pub mod report;
 pub mod run;
 pub mod trap;
 pub mod verdict;
