@@ -155,6 +155,14 @@ pub enum Defect {
         /// Name of its section.
         section: String,
     },
+    /// The object has no program of this name.
+    #[error("no program is called {program}; it has {}", if .names.is_empty() { "none".to_owned() } else { .names.join(", ") })]
+    NoProgram {
+        /// The name asked for.
+        program: String,
+        /// Those that it has.
+        names: Vec<String>,
+    },
     /// The program is not well-formed.
     #[error("{0}")]
     Rejected(Box<Rejection>),

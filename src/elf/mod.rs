@@ -86,6 +86,21 @@ impl Object {
         self.programs.iter().find(|program| program.name() == name)
     }
 
+    /// The program with this name, or why there is none.
+    ///
+    /// # Errors
+    /// Why it was refused, or [`Defect::NoProgram`].
+    pub fn expect_program(&self, name: &str) -> Result<&Arc<Program>, ObjectError> {
+        if let Some(program) = self.program(name) {
+            return Ok(program);
+        }
+        let refused = self.refused.iter().find(|refused| refused.name == name);
+        Err(refused.map(|refused| refused.reason.clone()).unwrap_or_else(|| {
+            let names = self.programs.iter().map(|program| program.name().to_owned()).collect();
+            Defect::NoProgram { program: name.to_owned(), names }.in_file(&self.name)
+        }))
+    }
+
     fn read(name: &str, bytes: &[u8]) -> Result<Self, Defect> {
         let file = ElfFile::read(bytes)?;
         let btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;

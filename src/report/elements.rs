@@ -196,7 +196,7 @@ fn is_per_cpu(kind: MapKind) -> bool {
     matches!(kind.0, 5 | 6 | 10)
 }
 
-/// All elements of a map.
+/// All elements of a map. The records of a ring buffer are taken out of it.
 #[must_use]
 pub fn dump(map: &dyn Map) -> Value {
     let def = map.def();
@@ -208,6 +208,15 @@ pub fn dump(map: &dyn Map) -> Value {
                 elements.push(json!({"key": to_hex(&index.to_le_bytes()), "program": slot.name}));
             }
         }
+    } else if let Some(ring) = map.as_ring_buffer() {
+        let mut records = Vec::new();
+        ring.read(|record| records.push(to_hex(record)));
+        return json!({
+            "type": def.kind.to_string(),
+            "max_entries": def.max_entries,
+            "records": records,
+            "lost": ring.lost(),
+        });
     } else if def.key_len > 0 && def.key_len <= MAP_KEY_LEN_MAX {
         let mut key = map.next_key(None).ok();
         // A map that others change meanwhile may begin anew for ever.

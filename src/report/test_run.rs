@@ -8,7 +8,7 @@
 //!
 //! Invariant: one thread; nothing of one frame is seen by the next but through maps.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -19,13 +19,15 @@ use crate::cage::{Cage, CageError, Region};
 use crate::elf::Object;
 use crate::limits::{FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, TAIL_RESERVE};
 use crate::maps::{MapTable, WorkerIndex};
-use crate::run::{Clock, Context, Run, TraceSink, Window, World};
+use crate::run::{Clock, Context, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome};
 
 /// Longest frame that a run takes.
 const FRAME_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
+/// Lines of `bpf_trace_printk` that the report of one frame keeps: the first ones.
+const TRACE_LINES_MAX: usize = 1000;
 
 /// A program cannot be run on a frame.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +50,10 @@ pub enum RunError {
     #[error("{0}")]
     Cage(#[from] CageError),
     /// A frame is too short or too long.
-    #[error("frame {index}: {len} bytes are not between {min} and {max}; leave it out")]
+    #[error("frame {number}: {len} bytes are not between {min} and {max}; leave it out")]
     Frame {
-        /// Which one, from 0.
-        index: usize,
+        /// Which one, from 1.
+        number: usize,
         /// Its bytes.
         len: usize,
         /// Fewest that a program takes.
@@ -96,6 +98,9 @@ pub struct FrameReport {
     pub trap: Option<String>,
     /// What verify mode noticed.
     pub findings: Vec<FindingReport>,
+    /// Lines that the program wrote with `bpf_trace_printk`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trace: Vec<String>,
     /// Where a redirect helper sent the frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<RedirectReport>,
@@ -135,18 +140,27 @@ pub struct TestRun {
     chunk: Region,
     ctx: Region,
     stack: Region,
+    trace: Arc<Mutex<Vec<String>>>,
 }
 
 impl TestRun {
-    /// Brings the object to life in a world of its own and fills its maps. `trace` takes the lines of
-    /// `bpf_trace_printk`.
+    /// Brings the object to life in a world of its own and fills its maps.
     ///
     /// # Errors
     /// [`RunError`].
-    pub fn new(request: &RunRequest<'_>, trace: TraceSink) -> Result<Self, RunError> {
+    pub fn new(request: &RunRequest<'_>) -> Result<Self, RunError> {
         let cage = Cage::new()?;
         let maps = Arc::new(MapTable::new());
-        let world = Arc::new(World { cage, maps, worker_count: 1, clock: Clock::Monotonic, trace });
+        let trace = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&trace);
+        let keep = move |line: &str| {
+            let mut lines = lock(&lines);
+            if lines.len() < TRACE_LINES_MAX {
+                lines.push(line.to_owned());
+            }
+        };
+        let world = World { cage, maps, worker_count: 1, clock: Clock::Monotonic, trace: Box::new(keep) };
+        let world = Arc::new(world);
         let instance = Instance::load(&world, request.object)?;
         let program = Arc::clone(choose(&instance, request)?);
         for preset in request.presets {
@@ -155,7 +169,7 @@ impl TestRun {
         let chunk = world.cage.alloc(RUN_CHUNK_LEN.into(), "the frame")?;
         let ctx = world.cage.alloc(Context::LEN.into(), "the context")?;
         let stack = world.cage.alloc(PAGE_LEN.into(), "the stack")?;
-        Ok(Self { world, instance, program, chunk, ctx, stack })
+        Ok(Self { world, instance, program, chunk, ctx, stack, trace })
     }
 
     /// The object with its maps.
@@ -180,8 +194,8 @@ impl TestRun {
         let kind = self.program.linked().program().kind();
         let stack_top = self.stack.addr() + PAGE_LEN;
         let mut run = Run::new(&self.world, WorkerIndex(0), kind, stack_top);
-        let frames = frames.into_iter().enumerate();
-        frames.map(move |(index, frame)| self.report(&mut run, mode, repeat, (index, frame)))
+        let frames = (1..).zip(frames);
+        frames.map(move |(number, frame)| self.report(&mut run, mode, repeat, (number, frame)))
     }
 
     fn report(
@@ -189,11 +203,11 @@ impl TestRun {
         run: &mut Run<'_>,
         mode: Mode,
         repeat: u32,
-        (index, frame): (usize, &[u8]),
+        (number, frame): (usize, &[u8]),
     ) -> Result<FrameReport, RunError> {
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&len) {
-            return Err(RunError::Frame { index, len: frame.len(), min: FRAME_LEN_MIN, max: FRAME_LEN_MAX });
+            return Err(RunError::Frame { number, len: frame.len(), min: FRAME_LEN_MIN, max: FRAME_LEN_MAX });
         }
         // Programs reach their maps by number; nothing that they may reach is freed while this is held.
         let guard = crossbeam::epoch::pin();
@@ -271,11 +285,16 @@ impl TestRun {
             insns: outcome.insns,
             tail_calls: outcome.tail_calls,
             trap: outcome.trap.as_ref().map(ToString::to_string),
+            trace: std::mem::take(&mut *lock(&self.trace)),
             findings: run.findings.iter().map(finding).collect(),
             redirect: run.redirect.map(|target| RedirectReport { ifindex: target.ifindex, flags: target.flags }),
             mean_ns,
         }
     }
+}
+
+fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    lines.lock().expect("nothing panics while it holds the lines")
 }
 
 fn choose<'a>(instance: &'a Instance, request: &RunRequest<'_>) -> Result<&'a Arc<Loaded>, RunError> {

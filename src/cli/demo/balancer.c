@@ -1,8 +1,9 @@
 // A load balancer of tail calls: `balance` picks a backend by the flow, the backend's program rewrites the packet.
 //
-// The object beside this file is built by
-//   clang-19 -O2 -g -Wall -target bpf -mcpu=v3 -I/usr/include/x86_64-linux-gnu -c balancer.c -o balancer.o
-//   llvm-strip-19 -g balancer.o
+// The object beside this file is built at the root of the repository by
+//   clang-19 -O2 -g -Wall -target bpf -mcpu=v3 -I/usr/include/x86_64-linux-gnu -fdebug-compilation-dir=. \
+//     -c src/cli/demo/balancer.c -o src/cli/demo/balancer.o
+//   llvm-strip-19 -g src/cli/demo/balancer.o
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>

@@ -1,8 +1,9 @@
 // A firewall: sources are blocked by prefix, ports by rule; each drop is counted and reported through a ring buffer.
 //
-// The object beside this file is built by
-//   clang-19 -O2 -g -Wall -target bpf -mcpu=v3 -I/usr/include/x86_64-linux-gnu -c firewall.c -o firewall.o
-//   llvm-strip-19 -g firewall.o
+// The object beside this file is built at the root of the repository by
+//   clang-19 -O2 -g -Wall -target bpf -mcpu=v3 -I/usr/include/x86_64-linux-gnu -fdebug-compilation-dir=. \
+//     -c src/cli/demo/firewall.c -o src/cli/demo/firewall.o
+//   llvm-strip-19 -g src/cli/demo/firewall.o
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
