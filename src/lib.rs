@@ -4,6 +4,7 @@
 //! them and send packets from one to the other. Start with the README; the design is in the `manual` module.
 
 pub mod cage;
+pub mod cli;
 pub mod elf;
 pub mod helpers;
 pub mod isa;
