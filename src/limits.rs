@@ -57,6 +57,8 @@ pub const TAIL_RESERVE: u32 = 320;
 pub const CHUNK_LEN: u32 = 2048;
 /// Bytes of the chunk in which `kumite run` places a packet: a page, as in the kernel's `BPF_PROG_TEST_RUN`.
 pub const RUN_CHUNK_LEN: u32 = 4096;
+/// Longest frame that a port takes: what fits behind the headroom.
+pub const FRAME_LEN_MAX: u32 = CHUNK_LEN - HEADROOM;
 /// Shortest frame that a program sees: an Ethernet header.
 pub const FRAME_LEN_MIN: u32 = 14;
 /// Most metadata before a frame (`bpf_xdp_adjust_meta`); as in the kernel.
@@ -76,6 +78,25 @@ pub const HEAD_RESERVE: u32 = 40;
 pub const WORKERS_MAX: u32 = 64;
 /// Frames that one turn takes from a port.
 pub const BURST_MAX: usize = 64;
+/// Chunks in which a worker receives. About half of a core's second-level cache; a larger pool costs more than it gives.
+pub const RECEIVE_CHUNKS: u16 = 512;
+/// Chunks of a worker that the traffic source fills; when all are under way, the source waits.
+pub const OUTBOX_CHUNKS: u16 = 512;
+/// Bytes of kernel memory that a wire socket asks for in each direction: some ten thousand short frames.
+pub const SOCKET_BUFFER_LEN: i32 = 8 << 20;
+/// Microseconds that an idle worker polls before it blocks.
+pub const SPIN_US_MAX: u64 = 50;
+/// Milliseconds that a worker blocks at most before it looks around.
+pub const WAIT_MS_MAX: u64 = 100;
+/// Milliseconds that a stopping worker goes on taking frames that had arrived.
+pub const DRAIN_MS_MAX: u64 = 200;
+/// Milliseconds that a closing port waits for sends under way.
+pub const CLOSE_MS_MAX: u64 = 1000;
+/// Milliseconds for which a busy address is asked for again: the kernel frees the sockets of a ring a little later.
+pub const BIND_RETRY_MS_MAX: u64 = 200;
+/// Events (trace lines, traps) that a host keeps for whoever reads them; further ones are counted and dropped.
+pub const EVENTS_MAX: usize = 4096;
+
 /// Bytes of an object file that the loader reads.
 pub const OBJECT_LEN_MAX: u64 = 64 << 20;
 /// Slots of all programs of one object, subprograms counted for each program that calls them. Bounds the loader's memory.
