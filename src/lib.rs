@@ -11,6 +11,7 @@ pub mod isa;
 pub mod limits;
 pub mod manual;
 pub mod maps;
+pub mod port;
 pub mod program;
 pub mod report;
 pub mod run;

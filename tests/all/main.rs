@@ -10,6 +10,8 @@ mod maps_oracle;
 mod random;
 mod regressions;
 mod semantics;
+mod llvm;
+mod ports;
 mod shared;
 mod stage;
 mod tidy;

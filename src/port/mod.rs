@@ -1,0 +1,68 @@
+//! Ports: where frames come from and go to.
+//!
+//! A [`Port`] moves frames between a wire and the chunks of a [`Pool`], which lie in the cage, so that programs judge a
+//! frame where the kernel put it. A driver is one folder here; it knows its wire and nothing of programs or verdicts.
+//!
+//! Invariant: a chunk has one owner at any time: the pool, a [`Frame`], the outbox, or the port (receiving into it or
+//! sending from it). No call here blocks but [`Port::wait`] and [`Port::close`], and those only for a bounded time.
+
+mod burst;
+mod error;
+mod outbox;
+mod pool;
+pub mod udp;
+mod wake;
+
+pub use burst::{Burst, Refused};
+pub use error::PortError;
+pub use outbox::Outbox;
+pub use pool::{Frame, Pool};
+pub use wake::Wake;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a port did so far. Every frame given to [`Port::send`] ends in `tx_frames` or in `tx_errors`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PortCounts {
+    /// Frames that the kernel took for sending.
+    pub tx_frames: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Frames that the kernel would not send.
+    pub tx_errors: u64,
+    /// Receives that failed, other than because the peer was away.
+    pub rx_errors: u64,
+    /// Times the peer's machine said that nobody listens there.
+    pub unreachable: u64,
+}
+
+/// A way in and out, driven by one worker.
+///
+/// A *train* (several frames that arrive in one chunk) is several [`Frame`]s of one chunk; a driver that makes them
+/// counts their number in the pool, which has the chunk back when the last is released.
+pub trait Port {
+    /// Moves frames that have arrived into the burst until it is full, sends what was queued, and gives chunks of sent
+    /// frames back to the pool. Does not block; without anything to do it is cheap enough to be called in a loop.
+    fn recv(&mut self, pool: &mut Pool, burst: &mut Burst);
+
+    /// Queues a frame; it leaves with the next [`Self::recv`] or [`Self::wait`] at the latest.
+    fn send(&mut self, pool: &mut Pool, frame: Frame);
+
+    /// Blocks until something may have arrived, a send has finished, the port's [`Wake`] was notified, or `timeout` is
+    /// over. Sends what was queued first.
+    fn wait(&mut self, pool: &mut Pool, timeout: Duration);
+
+    /// Takes nothing from the wire any more; what had been taken still comes out of [`Self::recv`].
+    fn end_receiving(&mut self);
+
+    /// Whether frames may still come out of [`Self::recv`].
+    fn is_receiving(&mut self) -> bool;
+
+    /// Waits a bounded time until queued frames are sent, and gives every chunk back to the pool.
+    fn close(&mut self, pool: &mut Pool);
+
+    /// What it did so far.
+    fn counts(&self) -> PortCounts;
+}

@@ -1,0 +1,194 @@
+//! A wire over UDP: a datagram carries one Ethernet frame, without any header of ours.
+//!
+//! Two ways move the datagrams: an io_uring ring (`ring`) and the plain calls (`plain`) for where rings are disabled.
+//! They stand beside each other and answer to the same tests.
+//!
+//! Invariant: frames come from the peer's address only; a peer that is away, not yet or no longer, costs frames but
+//! never the port.
+
+mod filter;
+mod plain;
+mod ring;
+mod socket;
+
+pub use socket::Socket;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plain::PlainPort;
+use ring::RingPort;
+
+use super::{Burst, Frame, Pool, Port, PortCounts, PortError, Wake};
+
+/// Ends of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireConfig {
+    /// Where we receive.
+    pub local: SocketAddr,
+    /// Whom we receive from and send to.
+    pub peer: SocketAddr,
+}
+
+/// How datagrams are moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoPath {
+    /// By an io_uring ring, or not at all.
+    Ring,
+    /// By recvmmsg and sendmmsg.
+    Plain,
+    /// By a ring where the kernel lets us, else by the plain calls.
+    #[default]
+    Auto,
+}
+
+impl IoPath {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Ring, Self::Plain];
+
+    /// Its name in options and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Plain => "plain",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for IoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that names no path.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("io {word:?}: no such way to move packets; use auto, ring or plain")]
+pub struct UnknownIoPath {
+    /// The word.
+    pub word: String,
+}
+
+impl FromStr for IoPath {
+    type Err = UnknownIoPath;
+
+    fn from_str(word: &str) -> Result<Self, UnknownIoPath> {
+        Self::ALL.into_iter().find(|path| path.name() == word).ok_or_else(|| UnknownIoPath { word: word.to_owned() })
+    }
+}
+
+/// One worker's share of a wire.
+#[derive(Debug)]
+pub struct UdpPort {
+    path: Path,
+    report: String,
+}
+
+#[derive(Debug)]
+enum Path {
+    Ring(Box<RingPort>),
+    Plain(PlainPort),
+}
+
+impl UdpPort {
+    /// Opens a worker's share, in the thread that will drive it: a ring belongs to one thread.
+    ///
+    /// # Errors
+    /// [`PortError::Ring`] when a ring is demanded and refused.
+    pub fn open(socket: Arc<Socket>, wake: Arc<Wake>, pool: &mut Pool, io: IoPath) -> Result<Self, PortError> {
+        let wire = socket.to_string();
+        let why = match io {
+            IoPath::Plain => "as configured".to_owned(),
+            IoPath::Ring | IoPath::Auto => match RingPort::open(&socket, &wake, pool) {
+                Ok(ring) => {
+                    let report = format!("{wire}: io_uring ({})", ring.features());
+                    return Ok(Self { path: Path::Ring(Box::new(ring)), report });
+                }
+                Err(refusal) if io == IoPath::Ring => {
+                    return Err(PortError::Ring { local: socket.local(), why: refusal.to_string() });
+                }
+                Err(refusal) => refusal.to_string(),
+            },
+        };
+        let report = format!("{wire}: plain calls: {why}");
+        Ok(Self { path: Path::Plain(PlainPort::new(socket, wake)), report })
+    }
+
+    /// Which path moves the datagrams and why, in one line.
+    #[must_use]
+    pub fn report(&self) -> &str {
+        &self.report
+    }
+}
+
+impl Port for UdpPort {
+    #[inline]
+    fn recv(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        match &mut self.path {
+            Path::Ring(port) => port.recv(pool, burst),
+            Path::Plain(port) => port.recv(pool, burst),
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, pool: &mut Pool, frame: Frame) {
+        match &mut self.path {
+            Path::Ring(port) => port.send(pool, frame),
+            Path::Plain(port) => port.send(pool, frame),
+        }
+    }
+
+    fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
+        match &mut self.path {
+            Path::Ring(port) => port.wait(pool, timeout),
+            Path::Plain(port) => port.wait(pool, timeout),
+        }
+    }
+
+    fn end_receiving(&mut self) {
+        match &mut self.path {
+            Path::Ring(port) => port.end_receiving(),
+            Path::Plain(port) => port.end_receiving(),
+        }
+    }
+
+    fn is_receiving(&mut self) -> bool {
+        match &mut self.path {
+            Path::Ring(port) => port.is_receiving(),
+            Path::Plain(port) => port.is_receiving(),
+        }
+    }
+
+    fn close(&mut self, pool: &mut Pool) {
+        match &mut self.path {
+            Path::Ring(port) => port.close(pool),
+            Path::Plain(port) => port.close(pool),
+        }
+    }
+
+    fn counts(&self) -> PortCounts {
+        match &self.path {
+            Path::Ring(port) => port.counts(),
+            Path::Plain(port) => port.counts(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_read_by_its_own_name_and_others_are_refused() {
+        for path in IoPath::ALL {
+            assert_eq!(path.to_string().parse(), Ok(path));
+        }
+        let error = "dpdk".parse::<IoPath>().expect_err("no such path");
+        assert_eq!(error.to_string(), "io \"dpdk\": no such way to move packets; use auto, ring or plain");
+    }
+}
