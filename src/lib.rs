@@ -6,6 +6,7 @@
 pub mod cage;
 pub mod cli;
 pub mod elf;
+pub mod flow;
 pub mod helpers;
 pub mod isa;
 pub mod limits;

@@ -3,6 +3,7 @@
 mod cases;
 mod conformance;
 mod engines;
+mod flow;
 mod isa;
 mod kernel;
 mod llvm;

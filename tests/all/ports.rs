@@ -9,6 +9,8 @@ use kumite::limits::{FRAME_LEN_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS};
 use kumite::port::udp::{IoPath, Socket, UdpPort, WireConfig};
 use kumite::port::{Burst, Pool, Port, PortCounts, Refused, Wake};
 
+use crate::shared::skipped;
+
 /// How long a condition may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -424,8 +426,7 @@ fn workers_share_a_wire_by_flow() {
 fn a_wire_runs_over_ipv6() {
     for (io, worker_count) in [(IoPath::Ring, 1), (IoPath::Plain, 2)] {
         let Ok(peer) = UdpSocket::bind("[::1]:0") else {
-            println!("skipped: no IPv6 on this machine");
-            return;
+            return skipped("no IPv6 on this machine");
         };
         let from = peer.local_addr().expect("bound");
         let wire = WireConfig { local: "[::1]:0".parse().expect("an address"), peer: from };

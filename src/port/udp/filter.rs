@@ -67,6 +67,27 @@ pub(super) fn by_flow(worker_count: u32) -> Vec<sock_filter> {
     program
 }
 
+/// The worker that [`by_flow`] chooses, for frames that do not come through the kernel.
+pub(super) fn worker_of(frame: &[u8], worker_count: u32) -> u32 {
+    let word = |at: usize| frame.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    let half = |at: usize| frame.get(at..at + 2).map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])));
+    let hash = |protocol_at: usize, words_at: std::ops::Range<usize>| {
+        let ports_at = words_at.end;
+        let words = words_at.step_by(4).map(word).try_fold(0, |hash, word| Some(hash ^ word?))?;
+        let ports = match frame.get(protocol_at)? {
+            6 | 17 => half(ports_at)? ^ half(ports_at + 2)?,
+            _ => 0,
+        };
+        Some(((words ^ ports).wrapping_mul(0x9e37_79b1) >> 16) % worker_count)
+    };
+    let chosen = match half(12) {
+        Some(0x0800) => hash(23, 26..34),
+        Some(0x86dd) => hash(20, 22..54),
+        _ => None,
+    };
+    chosen.unwrap_or(0)
+}
+
 fn flow_hash(protocol_at: u32, words_at: &[u32], ports_at: u32, worker_count: u32) -> Vec<sock_filter> {
     let add = |at: u32| [insn(TO_X, 0), insn(LOAD_WORD, at), insn(XOR_X, 0)];
     let mut program = vec![insn(LOAD_WORD, words_at[0])];
@@ -167,6 +188,25 @@ mod tests {
         assert_eq!(run(&program, &[]), 0);
         assert_eq!(run(&program, &[0xff; 60]), 0);
         assert_eq!(run(&program, &ipv4(17, [1; 4], [2; 4], [3, 4])[..30]), 0);
+    }
+
+    #[test]
+    fn the_host_and_the_kernel_choose_the_same_worker() {
+        let program = by_flow(7);
+        let mut state = 1u64;
+        for round in 0..10_000usize {
+            let mut frame = [0u8; 90];
+            frame.fill_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()[0]
+            });
+            let types: [[u8; 2]; 3] = [[8, 0], [0x86, 0xdd], [0x12, 0x34]];
+            frame[12..14].copy_from_slice(&types[round % 3]);
+            frame[23] = [6, 17, 1][round / 3 % 3];
+            frame[20] = frame[23];
+            let frame = &frame[..round % 91];
+            assert_eq!(worker_of(frame, 7), run(&program, frame), "{frame:02x?}");
+        }
     }
 
     #[test]

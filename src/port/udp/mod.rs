@@ -82,6 +82,12 @@ impl FromStr for IoPath {
     }
 }
 
+/// The worker to which the kernel gives a frame of this flow, when `worker_count` workers share a wire.
+#[must_use]
+pub fn worker_of(frame: &[u8], worker_count: u32) -> u32 {
+    filter::worker_of(frame, worker_count)
+}
+
 /// One worker's share of a wire.
 #[derive(Debug)]
 pub struct UdpPort {

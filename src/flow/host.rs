@@ -1,0 +1,374 @@
+//! A host: a network card with hooks that lives in user space.
+//!
+//! Invariant: all methods may be called from any thread; none of them stops the workers but [`Host::stop`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::counters::{Published, Tally};
+use super::events::{Event, Events};
+use super::plan::Plans;
+use super::registry::{Hook, ModeTarget, Registry};
+use super::stats::{PortStats, Stats};
+use super::worker::{Equipment, Ready, Seat, Shared};
+use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
+use crate::cage::Cage;
+use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, WORKERS_MAX};
+use crate::maps::MapTable;
+use crate::port::udp::{IoPath, Socket, WireConfig, worker_of};
+use crate::port::{Outbox, Wake};
+use crate::run::{Clock, World};
+use crate::vm::Mode;
+
+/// What a host is to be.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Its name in reports.
+    pub name: String,
+    /// The wire towards its peer.
+    pub wire: WireConfig,
+    /// Workers, 1 to [`WORKERS_MAX`]; each is a thread.
+    pub worker_count: u32,
+    /// Mode of programs that are given none of their own.
+    pub mode: Mode,
+    /// Fuel of a run, in slots.
+    pub fuel: u64,
+    /// How datagrams are moved.
+    pub io: IoPath,
+    /// Whom the stack behind PASS answers for.
+    pub responder: Addresses,
+}
+
+impl HostConfig {
+    /// A host with one worker and fast programs that answers as 10.0.0.1.
+    #[must_use]
+    pub fn new(name: &str, wire: WireConfig) -> Self {
+        Self {
+            name: name.to_owned(),
+            wire,
+            worker_count: 1,
+            mode: Mode::Fast,
+            fuel: FUEL_DEFAULT,
+            io: IoPath::Auto,
+            responder: Addresses::numbered(1),
+        }
+    }
+}
+
+/// A worker as the host knows it.
+struct Hired {
+    thread: JoinHandle<()>,
+    socket: Arc<Socket>,
+}
+
+/// The part of a host that ends with [`Host::stop`].
+struct Staff {
+    hired: Vec<Hired>,
+    /// Frames that the kernel had dropped when the host stopped.
+    socket_drops: u64,
+}
+
+/// Whether the traffic source is taken from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Stopped,
+}
+
+/// A host. Dropped, it stops.
+pub struct Host {
+    config: HostConfig,
+    local: SocketAddr,
+    world: Arc<World>,
+    shared: Arc<Shared>,
+    outboxes: Box<[Arc<Outbox>]>,
+    io_report: String,
+    registry: Mutex<Registry>,
+    state: RwLock<State>,
+    staff: Mutex<Staff>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("config", &self.config).field("io", &self.io_report).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Opens the wire and starts the workers; when this returns, they receive.
+    ///
+    /// # Errors
+    /// [`HostError`] when the address, memory, a thread or a demanded ring is not to be had.
+    pub fn start(config: HostConfig) -> Result<Arc<Self>, HostError> {
+        let worker_count = config.worker_count;
+        if !(1..=WORKERS_MAX).contains(&worker_count) {
+            return Err(HostError::WorkerCount { host: config.name, count: worker_count });
+        }
+        let events = Arc::new(Events::new());
+        let world = Arc::new(World {
+            cage: Cage::new()?,
+            maps: Arc::new(MapTable::new()),
+            worker_count,
+            clock: Clock::Monotonic,
+            trace: Box::new({
+                let events = Arc::clone(&events);
+                move |line| events.tell(|| Event::Trace { text: line.to_owned() })
+            }),
+        });
+        let registry = Registry::new(worker_count, config.responder, config.fuel, config.mode);
+        let sockets = Socket::open(config.wire, worker_count)?;
+        let local = sockets[0].local();
+        let seats = (0..worker_count).map(|_| {
+            let wake = Arc::new(Wake::new()?);
+            Ok(Seat { wake, tally: Published::default(), gone: AtomicBool::new(false) })
+        });
+        let shared = Arc::new(Shared {
+            plans: Plans::new(registry.plan(), worker_count),
+            events,
+            stopping: AtomicBool::new(false),
+            workers: seats.collect::<Result<_, HostError>>()?,
+        });
+        let mut staff = Staff { hired: Vec::new(), socket_drops: 0 };
+        match hire(&config, &world, &shared, sockets, &mut staff) {
+            Ok(ready) => {
+                let io_report = ready[0].report.clone();
+                let outboxes = ready.into_iter().map(|ready| ready.outbox).collect();
+                let (registry, staff) = (Mutex::new(registry), Mutex::new(staff));
+                let state = RwLock::new(State::Running);
+                Ok(Arc::new(Self { config, local, world, shared, outboxes, io_report, registry, state, staff }))
+            }
+            Err(error) => {
+                dismiss(&shared, &mut staff);
+                Err(error)
+            }
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// Where it receives; the free port that was found where the configuration named port 0.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What all its programs share.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// How datagrams are moved and why, in one line.
+    #[must_use]
+    pub fn io_report(&self) -> String {
+        self.io_report.clone()
+    }
+
+    /// Lets something that judges sit on a hook, in place of what sat there. When this returns, every frame that arrives
+    /// is judged by it.
+    ///
+    /// # Errors
+    /// [`HostError::Kind`] when it is for another hook; [`HostError::Stopped`].
+    pub fn attach_judge(&self, judge: Arc<dyn Judge>, hook: Hook) -> Result<(), HostError> {
+        self.change(|registry| registry.attach(judge, hook))
+    }
+
+    /// Takes what sits on a hook away; frames pass then.
+    ///
+    /// # Errors
+    /// [`HostError::NothingAttached`]; [`HostError::Stopped`].
+    pub fn detach(&self, hook: Hook) -> Result<(), HostError> {
+        self.change(|registry| registry.detach(hook))
+    }
+
+    /// Name of what sits on a hook.
+    #[must_use]
+    pub fn attached(&self, hook: Hook) -> Option<String> {
+        self.registry().attached(hook).map(|judge| judge.name().to_owned())
+    }
+
+    /// Changes the mode in which programs run. No frame is lost, and maps keep what they hold.
+    ///
+    /// # Errors
+    /// [`HostError::NoProgram`] when no program has the name; [`HostError::Stopped`].
+    pub fn set_mode(&self, target: &ModeTarget, mode: Mode) -> Result<(), HostError> {
+        self.change(|registry| registry.set_mode(target, mode))
+    }
+
+    /// Lets the stack behind PASS answer for other addresses.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub fn set_responder(&self, responder: Addresses) -> Result<(), HostError> {
+        self.change(|registry| {
+            registry.set_responder(responder);
+            Ok(())
+        })
+    }
+
+    /// Changes the book, publishes the plan that it makes, and waits until every worker acts on it.
+    fn change(&self, change: impl FnOnce(&mut Registry) -> Result<(), HostError>) -> Result<(), HostError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if *state == State::Stopped {
+            return Err(HostError::Stopped { host: self.config.name.clone() });
+        }
+        let mut registry = self.registry();
+        change(&mut registry)?;
+        // `before` is held until no worker has it: workers shall not spend time on freeing it.
+        let (generation, before) = self.shared.plans.publish(registry.plan());
+        self.call_all();
+        let deadline = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
+        for (index, seat) in self.shared.workers.iter().enumerate() {
+            while !self.shared.plans.is_taken(index, generation)
+                && !seat.gone.load(Ordering::Acquire)
+                && Instant::now() < deadline
+            {
+                thread::sleep(Duration::from_micros(20));
+            }
+        }
+        drop(before);
+        Ok(())
+    }
+
+    /// Queues frames for sending to the peer and says how many were taken, in order; the others are to be offered again
+    /// when some have left.
+    ///
+    /// # Errors
+    /// [`HostError::FrameLen`] at the first frame that cannot be sent, if none before it was taken;
+    /// [`HostError::Stopped`].
+    pub fn send(&self, frames: &[&[u8]]) -> Result<usize, HostError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if *state == State::Stopped {
+            return Err(HostError::Stopped { host: self.config.name.clone() });
+        }
+        let mut called = 0u64;
+        let mut taken = 0;
+        for frame in frames {
+            if !Outbox::takes(frame.len()) {
+                if taken == 0 {
+                    return Err(HostError::FrameLen { index: taken, len: frame.len() });
+                }
+                break;
+            }
+            let worker = worker_of(frame, self.config.worker_count) as usize;
+            if !self.outboxes[worker].put(frame) {
+                break;
+            }
+            taken += 1;
+            called |= 1 << worker;
+        }
+        for (index, seat) in self.shared.workers.iter().enumerate() {
+            if called >> index & 1 == 1 {
+                seat.wake.notify();
+            }
+        }
+        Ok(taken)
+    }
+
+    /// What it counted. A worker's counters are those of the end of a turn.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let staff = self.staff();
+        let mut tally = Tally::default();
+        for seat in &self.shared.workers {
+            tally.add(&seat.tally.read());
+        }
+        let dropped: u64 = staff.hired.iter().map(|hired| hired.socket.dropped()).sum();
+        let gone = self.shared.workers.iter().filter(|seat| seat.gone.load(Ordering::Acquire)).count();
+        let workers = self.config.worker_count;
+        Stats {
+            host: self.config.name.clone(),
+            workers,
+            workers_alive: workers - u32::try_from(gone).expect("at most all"),
+            ports: vec![PortStats::new("wire", WIRE_IFINDEX, &tally, staff.socket_drops + dropped)],
+            programs: self.registry().stats(),
+            events_lost: self.shared.events.lost(),
+        }
+    }
+
+    /// Takes what happened since this was last asked: trace lines, traps, findings.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.events.take()
+    }
+
+    /// Judges what has arrived, sends what was accepted, ends the workers and frees the address. Counters stay.
+    pub fn stop(&self) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Stopped;
+        dismiss(&self.shared, &mut self.staff());
+    }
+
+    fn call_all(&self) {
+        self.shared.workers.iter().for_each(|seat| seat.wake.notify());
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staff(&self) -> MutexGuard<'_, Staff> {
+        self.staff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts the workers and waits until each is ready.
+fn hire(
+    config: &HostConfig,
+    world: &Arc<World>,
+    shared: &Arc<Shared>,
+    sockets: Vec<Arc<Socket>>,
+    staff: &mut Staff,
+) -> Result<Vec<Ready>, HostError> {
+    let mut answers = Vec::new();
+    for (index, socket) in (0u32..).zip(sockets) {
+        let (ready, answer) = mpsc::channel();
+        let equipment = Equipment {
+            index,
+            world: Arc::clone(world),
+            socket: Arc::clone(&socket),
+            io: config.io,
+            shared: Arc::clone(shared),
+        };
+        // The system shows 15 bytes of a thread's name, and takes none that are zero.
+        let name = format!("{}-{index}", config.name.chars().filter(|c| *c != '\0').take(12).collect::<String>());
+        let thread = thread::Builder::new().name(name).spawn(move || equipment.work(&ready));
+        let thread = thread.map_err(|source| HostError::Thread { host: config.name.clone(), worker: index, source })?;
+        staff.hired.push(Hired { thread, socket });
+        answers.push(answer);
+    }
+    let ready = (0u32..).zip(answers).map(|(worker, answer)| {
+        answer.recv().unwrap_or_else(|_| Err(HostError::WorkerLost { host: config.name.clone(), worker }))
+    });
+    ready.collect()
+}
+
+/// Ends the workers and closes their sockets.
+fn dismiss(shared: &Shared, staff: &mut Staff) {
+    shared.stopping.store(true, Ordering::Release);
+    shared.workers.iter().for_each(|seat| seat.wake.notify());
+    for hired in staff.hired.drain(..) {
+        // A worker catches its panics itself.
+        let _ = hired.thread.join();
+        staff.socket_drops += hired.socket.dropped();
+    }
+}
