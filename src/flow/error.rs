@@ -4,7 +4,9 @@ use std::io;
 
 use crate::cage::CageError;
 use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN, WORKERS_MAX};
+use crate::maps::Errno;
 use crate::port::PortError;
+use crate::vm::LoadError;
 
 /// Why a host could not do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,53 @@ pub enum HostError {
         /// Its length in bytes.
         len: usize,
     },
+    /// An object could not be brought to life, or a program of it was refused.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// No object has the number.
+    #[error("object {id}: not loaded; list the objects for their numbers")]
+    NoInstance {
+        /// The number.
+        id: u32,
+    },
+    /// A program of the object sits on a hook.
+    #[error("object {object}: its program {program} sits on hook {hook}; detach it first")]
+    InUse {
+        /// Name of the object.
+        object: String,
+        /// Name of the program.
+        program: String,
+        /// Name of the hook.
+        hook: &'static str,
+    },
+    /// No map has the name.
+    #[error("map {map}: not loaded; load an object that has it")]
+    NoMap {
+        /// The name.
+        map: String,
+    },
+    /// The map holds no programs.
+    #[error("map {map}: a map of type {kind} holds no programs; name one of type prog_array")]
+    NotProgramArray {
+        /// Name of the map.
+        map: String,
+        /// Its type.
+        kind: String,
+    },
+    /// The program array does not take the program.
+    #[error(
+        "map {map}: slot {index} of {slot_count} does not take the program ({errno}); choose another slot or a program of the array's kind"
+    )]
+    Slot {
+        /// Name of the map.
+        map: String,
+        /// Which slot.
+        index: u32,
+        /// How many there are.
+        slot_count: u32,
+        /// The map's answer.
+        errno: Errno,
+    },
     /// No program has the name.
     #[error("program {program}: not loaded; load an object that has it")]
     NoProgram {
@@ -94,6 +143,11 @@ mod tests {
             HostError::WorkerLost { host: host(), worker: 3 }.to_string(),
             HostError::Stopped { host: host() }.to_string(),
             HostError::FrameLen { index: 2, len: 9000 }.to_string(),
+            HostError::NoInstance { id: 7 }.to_string(),
+            HostError::InUse { object: "a.o".to_owned(), program: program(), hook: "xdp" }.to_string(),
+            HostError::NoMap { map: "jumps".to_owned() }.to_string(),
+            HostError::NotProgramArray { map: "jumps".to_owned(), kind: "hash".to_owned() }.to_string(),
+            HostError::Slot { map: "jumps".to_owned(), index: 9, slot_count: 8, errno: Errno::E2BIG }.to_string(),
             HostError::NoProgram { program: program() }.to_string(),
             HostError::Kind { program: program(), kind: "tc", hook: "xdp" }.to_string(),
             HostError::NothingAttached { hook: "xdp" }.to_string(),
@@ -106,6 +160,12 @@ mod tests {
                 "host red: worker 3 failed at its start; report the panic above",
                 "host red: stopped; start another",
                 "frame 2 of 9000 bytes: cannot be sent; send frames of 14 to 1792 bytes",
+                "object 7: not loaded; list the objects for their numbers",
+                "object a.o: its program count sits on hook xdp; detach it first",
+                "map jumps: not loaded; load an object that has it",
+                "map jumps: a map of type hash holds no programs; name one of type prog_array",
+                "map jumps: slot 9 of 8 does not take the program (E2BIG); choose another slot or a program of the \
+                 array's kind",
                 "program count: not loaded; load an object that has it",
                 "program count: a tc program cannot sit on hook xdp; attach a program of the hook's kind",
                 "hook xdp: no program is attached; attach one first",

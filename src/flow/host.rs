@@ -5,24 +5,26 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::counters::{Published, Tally};
 use super::events::{Event, Events};
+use super::objects::{InstanceId, Objects};
 use super::plan::Plans;
 use super::registry::{Hook, ModeTarget, Registry};
 use super::stats::{PortStats, Stats};
 use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
 use crate::cage::Cage;
+use crate::elf::Object;
 use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, WORKERS_MAX};
-use crate::maps::MapTable;
+use crate::maps::{Map, MapTable};
 use crate::port::udp::{IoPath, Socket, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
 use crate::run::{Clock, World};
-use crate::vm::Mode;
+use crate::vm::{Instance, Loaded, Mode};
 
 /// What a host is to be.
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub struct Host {
     outboxes: Box<[Arc<Outbox>]>,
     io_report: String,
     registry: Mutex<Registry>,
+    objects: Mutex<Objects>,
     state: RwLock<State>,
     staff: Mutex<Staff>,
 }
@@ -138,8 +141,19 @@ impl Host {
                 let io_report = ready[0].report.clone();
                 let outboxes = ready.into_iter().map(|ready| ready.outbox).collect();
                 let (registry, staff) = (Mutex::new(registry), Mutex::new(staff));
-                let state = RwLock::new(State::Running);
-                Ok(Arc::new(Self { config, local, world, shared, outboxes, io_report, registry, state, staff }))
+                let (objects, state) = (Mutex::default(), RwLock::new(State::Running));
+                Ok(Arc::new(Self {
+                    config,
+                    local,
+                    world,
+                    shared,
+                    outboxes,
+                    io_report,
+                    registry,
+                    objects,
+                    state,
+                    staff,
+                }))
             }
             Err(error) => {
                 dismiss(&shared, &mut staff);
@@ -176,6 +190,76 @@ impl Host {
     #[must_use]
     pub fn io_report(&self) -> String {
         self.io_report.clone()
+    }
+
+    /// Brings an object to life: makes its maps and links its programs, which sit on no hook yet.
+    ///
+    /// # Errors
+    /// [`HostError::Load`] when a map cannot be made or filled; [`HostError::Stopped`].
+    pub fn load(&self, object: &Object) -> Result<InstanceId, HostError> {
+        let _state = self.running()?;
+        let instance = Arc::new(Instance::load(&self.world, object)?);
+        let mut registry = self.registry();
+        for program in instance.programs() {
+            registry.know(Arc::<Loaded>::clone(program));
+        }
+        Ok(self.objects().insert(instance))
+    }
+
+    /// Lets go of an object. Its maps and code are freed when no worker can reach them any more.
+    ///
+    /// # Errors
+    /// [`HostError::NoInstance`]; [`HostError::InUse`] while one of its programs sits on a hook.
+    pub fn unload(&self, id: InstanceId) -> Result<(), HostError> {
+        let mut registry = self.registry();
+        let mut objects = self.objects();
+        let instance = objects.find(id)?;
+        for program in instance.programs() {
+            if let Some(hook) = registry.hook_of(program.id()) {
+                let (object, program) = (instance.name().to_owned(), program.name().to_owned());
+                return Err(HostError::InUse { object, program, hook: hook.name() });
+            }
+        }
+        instance.programs().iter().for_each(|program| registry.forget(program.id()));
+        objects.remove(id);
+        Ok(())
+    }
+
+    /// The objects that it has, oldest first.
+    #[must_use]
+    pub fn instances(&self) -> Vec<(InstanceId, Arc<Instance>)> {
+        self.objects().all().to_vec()
+    }
+
+    /// The program with this name, of the newest object that has one.
+    ///
+    /// # Errors
+    /// [`HostError::NoProgram`], or why it was refused.
+    pub fn program(&self, name: &str) -> Result<Arc<Loaded>, HostError> {
+        self.objects().program(name).cloned()
+    }
+
+    /// The map with this name, of the newest object that has one.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<Arc<dyn Map>> {
+        self.objects().map(name).cloned()
+    }
+
+    /// Puts a program, by its name, into a slot of a program array, or empties the slot. The next frame sees it.
+    ///
+    /// # Errors
+    /// [`HostError::NoMap`], [`HostError::NotProgramArray`], [`HostError::NoProgram`], [`HostError::Slot`].
+    pub fn set_slot(&self, map: &str, index: u32, program: Option<&str>) -> Result<(), HostError> {
+        self.objects().set_slot(map, index, program)
+    }
+
+    /// Lets a program sit on a hook, in place of what sat there. When this returns, every frame that arrives is judged by
+    /// it.
+    ///
+    /// # Errors
+    /// [`HostError::Kind`] when it is for another hook; [`HostError::Stopped`].
+    pub fn attach(&self, program: &Arc<Loaded>, hook: Hook) -> Result<(), HostError> {
+        self.attach_judge(Arc::<Loaded>::clone(program), hook)
     }
 
     /// Lets something that judges sit on a hook, in place of what sat there. When this returns, every frame that arrives
@@ -222,10 +306,7 @@ impl Host {
 
     /// Changes the book, publishes the plan that it makes, and waits until every worker acts on it.
     fn change(&self, change: impl FnOnce(&mut Registry) -> Result<(), HostError>) -> Result<(), HostError> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if *state == State::Stopped {
-            return Err(HostError::Stopped { host: self.config.name.clone() });
-        }
+        let _state = self.running()?;
         let mut registry = self.registry();
         change(&mut registry)?;
         // `before` is held until no worker has it: workers shall not spend time on freeing it.
@@ -251,10 +332,7 @@ impl Host {
     /// [`HostError::FrameLen`] at the first frame that cannot be sent, if none before it was taken;
     /// [`HostError::Stopped`].
     pub fn send(&self, frames: &[&[u8]]) -> Result<usize, HostError> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if *state == State::Stopped {
-            return Err(HostError::Stopped { host: self.config.name.clone() });
-        }
+        let _state = self.running()?;
         let mut called = 0u64;
         let mut taken = 0;
         for frame in frames {
@@ -312,12 +390,26 @@ impl Host {
         dismiss(&self.shared, &mut self.staff());
     }
 
+    /// Keeps the host running for as long as the answer is held.
+    fn running(&self) -> Result<RwLockReadGuard<'_, State>, HostError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::Running => Ok(state),
+            State::Stopped => Err(HostError::Stopped { host: self.config.name.clone() }),
+        }
+    }
+
     fn call_all(&self) {
         self.shared.workers.iter().for_each(|seat| seat.wake.notify());
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locked after the registry, where both are.
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn staff(&self) -> MutexGuard<'_, Staff> {

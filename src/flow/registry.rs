@@ -118,6 +118,16 @@ impl Registry {
         });
     }
 
+    /// Forgets a program that sits nowhere.
+    pub(super) fn forget(&mut self, id: u32) {
+        self.programs.remove(&id);
+    }
+
+    /// The hook that a program sits on.
+    pub(super) fn hook_of(&self, id: u32) -> Option<Hook> {
+        (self.xdp == Some(id)).then_some(Hook::Xdp)
+    }
+
     pub(super) fn attach(&mut self, judge: Arc<dyn Judge>, hook: Hook) -> Result<(), HostError> {
         if !hook.takes(judge.kind()) {
             let (program, kind) = (judge.name().to_owned(), judge.kind().name());
@@ -176,7 +186,7 @@ impl Registry {
             ProgramStats {
                 program: known.judge.name().to_owned(),
                 id: *id,
-                hook: (self.xdp == Some(*id)).then_some(Hook::Xdp.name()),
+                hook: self.hook_of(*id).map(Hook::name),
                 mode: known.mode.unwrap_or(self.mode).name(),
                 runs: modes.iter().map(ModeRuns::total).sum(),
                 traps: known.runs.traps(),
