@@ -107,3 +107,26 @@ pub const OBJECT_PROGRAMS_MAX: usize = 4096;
 pub const BTF_TYPES_MAX: u32 = 0x000f_ffff;
 /// Bytes of a source line that are kept with a program.
 pub const SOURCE_LINE_LEN_MAX: usize = 256;
+
+/// Connections that the control socket serves at once.
+pub const API_CONNECTIONS_MAX: usize = 32;
+/// Connections beyond these are told so; as many again wait for that answer, the rest are closed at once.
+pub const API_REFUSALS_MAX: usize = 32;
+/// Header fields of one request.
+pub const API_HEADERS_MAX: usize = 32;
+/// Bytes of a request's head.
+pub const API_HEAD_LEN_MAX: usize = 16 << 10;
+/// Milliseconds that a request's head may take to arrive.
+pub const API_HEAD_TIME_MAX_MS: u64 = 5_000;
+/// Milliseconds that a request's body may take to arrive.
+pub const API_BODY_TIME_MAX_MS: u64 = 20_000;
+/// Milliseconds that one connection lasts, answer included: more than the largest object takes to load.
+pub const API_CONNECTION_TIME_MAX_MS: u64 = 120_000;
+/// Bytes of a request's body where the route takes neither an object nor a capture.
+pub const API_BODY_LEN_MAX: u64 = 64 << 10;
+/// Large bodies (objects, captures) that the host receives at once; bounds its memory.
+pub const API_LARGE_BODIES_MAX: usize = 2;
+/// Bytes of an answer that the client takes: a full map of [`MAP_BYTES_MAX`] is dumped in parts.
+pub const API_ANSWER_LEN_MAX: usize = 64 << 20;
+/// Bytes of a control socket's path; the kernel's `sun_path` holds 108 with the closing zero.
+pub const API_PATH_LEN_MAX: usize = 107;

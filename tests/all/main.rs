@@ -14,4 +14,5 @@ mod regressions;
 mod semantics;
 mod shared;
 mod stage;
+mod control;
 mod tidy;

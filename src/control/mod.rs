@@ -1,0 +1,18 @@
+//! Who commands: HTTP and JSON on a Unix socket, beside the data path.
+//!
+//! [`Address`] says where a host listens. [`Listening`] serves routes there, one [`Route`] value each; [`Client`] is the
+//! other side. What the routes say about hosts is in `api`.
+//!
+//! Invariant: a worker never waits for anything here; what is slow runs on a thread of its own.
+
+mod address;
+mod client;
+mod refusal;
+mod route;
+mod server;
+
+pub use address::{Address, AddressError};
+pub use client::{Client, ClientError, escape};
+pub use refusal::Refusal;
+pub use route::{Body, Call, Route, router};
+pub use server::{Listening, ServerError};
