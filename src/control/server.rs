@@ -246,6 +246,7 @@ async fn serve(stream: UnixStream, router: Router) {
         .max_headers(API_HEADERS_MAX)
         .max_buf_size(API_HEAD_LEN_MAX)
         .keep_alive(false)
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let _ = tokio::time::timeout(Duration::from_millis(API_CONNECTION_TIME_MAX_MS), connection).await;
 }
