@@ -10,6 +10,7 @@ mod client;
 mod refusal;
 mod route;
 mod server;
+pub mod source;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, escape};
