@@ -7,6 +7,7 @@ pub mod cage;
 pub mod cli;
 pub mod elf;
 pub mod flow;
+pub mod cli;
 pub mod control;
 pub mod helpers;
 pub mod isa;

@@ -12,6 +12,14 @@ use std::process::{ExitCode, Termination};
 use clap::Parser;
 
 mod object_file;
+use crate::control::ClientError;
+
+mod asking;
+mod bytes;
+mod table;
+mod usage;
+
+pub use asking::{Api, Form};
 
 /// How a command ended; the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +86,19 @@ impl From<io::Error> for CliError {
     }
 }
 
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused { status: 400..=499, .. } => Self::refused(error),
+            ClientError::NoHost { .. }
+            | ClientError::Permission { .. }
+            | ClientError::Time { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Refused { .. } => Self::host_failed(error),
+        }
+    }
+}
+
 /// Where commands write their results.
 pub type Out<'a> = &'a mut dyn Write;
 
@@ -108,6 +129,18 @@ commands! {
 }
 
 /// A virtual machine server for BPF network programs.
+    Completions completions,
+    Events events,
+    Helpers helpers,
+    Map map,
+    Mode mode,
+    Prog prog,
+    Send send,
+}
+
+/// A virtual machine server for BPF network programs: two hosts spar with unchanged XDP objects in user space.
+///
+/// Begin with `kumite demo`.
 #[derive(Debug, Parser)]
 #[command(name = "kumite", version, disable_help_subcommand = true)]
 struct Line {
@@ -123,6 +156,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>, out: Out<'_>, complaints: 
         Ok(line) => line.command.execute(out),
         Err(error) => Err(CliError::usage(error.render())),
     };
+    let line: Vec<OsString> = args.into_iter().collect();
+    let answer = |error: &clap::Error, exit, out: Out<'_>| {
+        write!(out, "{}", error.render())?;
+        Ok(exit)
+    };
+    let result = match Line::try_parse_from(&line) {
+        Ok(line) => line.command.execute(out),
+        Err(error) if usage::is_answer(&error) => answer(&error, Exit::Done, out),
+        Err(error) if usage::lacks_command(&error) => answer(&error, Exit::Usage, out),
+        Err(error) => Err(CliError::usage(usage::one_line(&error, &line, &definition()))),
+    };
+    let result = result.and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
     match result {
         Ok(exit) => exit,
         Err(error) => {
@@ -132,5 +180,49 @@ pub fn main(args: impl IntoIterator<Item = OsString>, out: Out<'_>, complaints: 
             }
             error.exit
         }
+    }
+}
+
+/// The definition of the command line, for completions.
+fn definition() -> clap::Command {
+    <Line as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_holds() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn commands_stand_in_order() {
+        let names: Vec<String> = definition().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut complaints = Vec::new();
+        let exit = main(["kumite", "helpers"].map(OsString::from), &mut Gone, &mut complaints);
+        assert_eq!((exit, complaints.as_slice()), (Exit::Done, &b""[..]));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_the_machine() {
+        let error = CliError::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.exit, Exit::HostFailed);
+        assert_eq!(error.text, "output: no storage space; write to another place");
     }
 }

@@ -7,10 +7,12 @@
 
 mod address;
 mod client;
+pub mod hex;
 mod refusal;
 mod route;
 mod server;
 pub mod source;
+pub mod view;
 
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientError, escape};

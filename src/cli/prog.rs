@@ -1,0 +1,136 @@
+//! `kumite prog`: programs of a running host.
+
+use std::path::PathBuf;
+
+use hyper::Method;
+use serde_json::json;
+
+use super::asking::{typed, write_json};
+use super::table::{Table, grouped};
+use super::{Api, CliError, Exit, Form, Out};
+use crate::control::escape;
+use crate::control::view::{ObjectView, ProgramView};
+
+/// List, load, attach and detach programs of a running host
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List the programs
+    List {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Load an object file
+    Load {
+        /// The file, as clang made it
+        object: PathBuf,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Put a program on a hook; it takes the place of the one there
+    Attach {
+        /// Name of the program
+        program: String,
+        /// Name of the hook
+        #[arg(value_parser = ["xdp"])]
+        hook: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Take the program off a hook: frames pass
+    Detach {
+        /// Name of the hook
+        #[arg(value_parser = ["xdp"])]
+        hook: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
+    match &args.action {
+        Action::List { api, form } => list(api, form, out),
+        Action::Load { object, api, form } => load(object, api, form, out),
+        Action::Attach { program, hook, api, form } => {
+            let path = format!("/v1/hooks/{hook}");
+            let answer = api.client()?.send(&Method::PUT, &path, &json!({ "program": program }))?;
+            if form.json { write_json(out, &answer)? } else { writeln!(out, "{hook}: {program}")? }
+            Ok(Exit::Done)
+        }
+        Action::Detach { hook, api, form } => {
+            let answer = api.client()?.call(&Method::DELETE, &format!("/v1/hooks/{hook}"), Default::default())?;
+            if form.json { write_json(out, &answer)? } else { writeln!(out, "{hook}: empty")? }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn list(api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+    let client = api.client()?;
+    let answer = client.get("/v1/programs")?;
+    if form.json {
+        write_json(out, &answer)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["program", "object", "kind", "slots", "mode", "hook"]);
+    for program in typed::<Vec<ProgramView>>(&client, answer)? {
+        table.row([
+            program.name,
+            program.object,
+            program.kind,
+            grouped(program.slots as u64),
+            program.mode,
+            program.hook.unwrap_or_default(),
+        ]);
+    }
+    table.write(out)?;
+    Ok(Exit::Done)
+}
+
+fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+    let bytes = read_object(object)?;
+    let name = object.file_name().unwrap_or_default().to_string_lossy();
+    let client = api.client()?;
+    let answer = client.call(&Method::POST, &format!("/v1/objects?name={}", escape(&name)), bytes.into())?;
+    if form.json {
+        write_json(out, &answer)?;
+        return Ok(Exit::Done);
+    }
+    let loaded: ObjectView = typed(&client, answer)?;
+    writeln!(out, "{}: programs {}; maps {}", loaded.object, or_none(&loaded.programs), or_none(&loaded.maps))?;
+    for refused in loaded.refused {
+        writeln!(out, "refused {}: {}", refused.name, refused.why)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The bytes of an object file, unless it is too long for any host.
+pub(super) fn read_object(path: &std::path::Path) -> Result<Vec<u8>, CliError> {
+    let failed = |error| CliError::file(path, &error);
+    let len = std::fs::metadata(path).map_err(failed)?.len();
+    if len > crate::limits::OBJECT_LEN_MAX {
+        let max = crate::limits::OBJECT_LEN_MAX;
+        return Err(CliError::refused(format!(
+            "{}: {len} bytes, but a host takes {max}; strip the object",
+            path.display()
+        )));
+    }
+    std::fs::read(path).map_err(failed)
+}

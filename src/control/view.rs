@@ -1,0 +1,169 @@
+//! What the API says about a host: the JSON of its answers, for both sides.
+//!
+//! Invariant: plain values; keys and values of maps are hexadecimal digits (see [`super::hex`]).
+
+use serde::{Deserialize, Serialize};
+
+/// A host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name.
+    pub name: String,
+    /// Version of kumite.
+    pub version: String,
+    /// Process that it runs in.
+    pub process: u32,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// Its wire port: local and peer address.
+    pub wire: WireView,
+    /// How frames move, and why so.
+    pub io: String,
+    /// Workers.
+    pub workers: u32,
+    /// Hooks and the program on each.
+    pub hooks: Vec<HookView>,
+}
+
+/// A wire port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireView {
+    /// Where it receives.
+    pub local: String,
+    /// Where it sends to, and from where it receives.
+    pub peer: String,
+}
+
+/// A hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookView {
+    /// Its name.
+    pub hook: String,
+    /// The program on it.
+    pub program: Option<String>,
+}
+
+/// A program that is loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramView {
+    /// Object that it came from.
+    pub object: String,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Slots of its text.
+    pub slots: usize,
+    /// Mode in which it runs.
+    pub mode: String,
+    /// The hook that it is on.
+    pub hook: Option<String>,
+}
+
+/// An object that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectView {
+    /// Its name.
+    pub object: String,
+    /// Programs that can run.
+    pub programs: Vec<String>,
+    /// Programs that were refused, and why.
+    pub refused: Vec<RefusedView>,
+    /// Its maps.
+    pub maps: Vec<String>,
+}
+
+/// A program that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapView {
+    /// Object that it came from.
+    pub object: String,
+    /// Its name.
+    pub name: String,
+    /// Its type, as bpftool spells it.
+    pub kind: String,
+    /// Bytes of a key.
+    pub key_len: u32,
+    /// Bytes of a value.
+    pub value_len: u32,
+    /// Elements at most.
+    pub max_entries: u32,
+    /// `BPF_F_*` flags.
+    pub flags: u32,
+}
+
+/// Part of a map's elements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementsView {
+    /// The elements.
+    pub elements: Vec<ElementView>,
+    /// Key behind which the next part begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// An element of a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementView {
+    /// Its key.
+    pub key: String,
+    /// Its value, where all workers share one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub value: Option<String>,
+    /// Its values, one a worker, of a per-CPU map.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub values: Vec<String>,
+    /// The program in it, of a program array.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub program: Option<String>,
+}
+
+/// A traffic source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// `sending`, `done`, `stopped`.
+    pub state: String,
+    /// Frames that the host accepted.
+    pub accepted: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// How often the host accepted less than was offered.
+    pub waits: u64,
+    /// Milliseconds since its start, until its end.
+    pub elapsed_ms: u64,
+}
+
+/// Part of a host's events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsView {
+    /// The events, oldest first.
+    pub events: Vec<EventView>,
+    /// Number from which to ask next.
+    pub next: u64,
+    /// Events between the number asked for and the first one here that are forgotten already.
+    pub lost: u64,
+}
+
+/// Something that a program or the host said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its number, from 0 at the host's start.
+    pub number: u64,
+    /// Milliseconds since the host's start.
+    pub at_ms: u64,
+    /// `trace` (`bpf_trace_printk`), `record` (ring buffer), `host` (what commands changed).
+    pub kind: String,
+    /// The line; hexadecimal digits of a record.
+    pub text: String,
+    /// The map that the record came from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub map: Option<String>,
+}
