@@ -141,3 +141,7 @@ pub const FLOW_ADDRESSES_MAX: u32 = 1 << 20;
 pub const CAPTURE_FRAMES_MAX: usize = 1 << 20;
 /// Frames per second that a traffic source is asked for at most.
 pub const SOURCE_RATE_MAX: u64 = 100_000_000;
+/// Elements of a map that one answer holds.
+pub const API_ELEMENTS_MAX: usize = 4096;
+/// Bytes of keys and values after which an answer ends early.
+pub const API_ELEMENTS_LEN_MAX: usize = 1 << 20;

@@ -44,7 +44,7 @@ enum Action {
         /// Name of the map
         map: String,
         /// [key] KEY
-        #[arg(value_name = "KEY", required = true, allow_hyphen_values = true)]
+        #[arg(value_name = "KEY", required = true, allow_negative_numbers = true)]
         words: Vec<String>,
         #[command(flatten)]
         api: Api,
@@ -57,7 +57,7 @@ enum Action {
         /// Name of the map
         map: String,
         /// key KEY value VALUE [any|noexist|exist]; the two marks may be left out where each is one word
-        #[arg(value_name = "WORDS", required = true, allow_hyphen_values = true)]
+        #[arg(value_name = "WORDS", required = true, allow_negative_numbers = true)]
         words: Vec<String>,
         #[command(flatten)]
         api: Api,
@@ -70,7 +70,7 @@ enum Action {
         /// Name of the map
         map: String,
         /// [key] KEY
-        #[arg(value_name = "KEY", required = true, allow_hyphen_values = true)]
+        #[arg(value_name = "KEY", required = true, allow_negative_numbers = true)]
         words: Vec<String>,
         #[command(flatten)]
         api: Api,

@@ -4,6 +4,7 @@ mod cases;
 mod conformance;
 mod engines;
 mod flow;
+mod cli;
 mod control;
 mod isa;
 mod kernel;

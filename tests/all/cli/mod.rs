@@ -1,0 +1,24 @@
+//! The binary as a user meets it: exit codes, texts, and two hosts end to end.
+
+mod usage;
+
+use std::process::{Command, Output};
+
+/// The binary with these words.
+pub(crate) fn kumite(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kumite"));
+    command.args(words);
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn output(words: &[&str]) -> Output {
+    kumite(words).output().expect("the binary runs")
+}
+
+/// Exit code and both texts.
+pub(crate) fn said(words: &[&str]) -> (i32, String, String) {
+    let output = output(words);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
