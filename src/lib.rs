@@ -9,6 +9,7 @@ pub mod elf;
 pub mod flow;
 pub mod cli;
 pub mod control;
+pub mod elf;
 pub mod helpers;
 pub mod isa;
 pub mod limits;

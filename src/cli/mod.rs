@@ -136,6 +136,7 @@ commands! {
     Mode mode,
     Prog prog,
     Send send,
+    VmPlugin vm_plugin,
 }
 
 /// A virtual machine server for BPF network programs: two hosts spar with unchanged XDP objects in user space.

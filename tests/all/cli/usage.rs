@@ -1,6 +1,6 @@
 //! Command lines that are wrong, and those that ask nothing of a host.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use super::{kumite, said};
@@ -102,4 +102,28 @@ fn a_reader_that_goes_away_is_no_error() {
     // The pipe is closed here, long before all is written.
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// Writes to the standard input of the binary, and says exit code and both texts.
+fn fed(words: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = kumite(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_plugin_prints_r0_or_one_line() {
+    // r0 = *(u8 *)(r1 + 1); exit
+    let program = "71 10 01 00 00 00 00 00 95 00 00 00 00 00 00 00\n";
+    for mode in ["fast", "instrumented", "verify"] {
+        assert_eq!(fed(&["vm-plugin", "--mode", mode, "aa bb"], program), (0, "bb\n".to_owned(), String::new()));
+        let complaint = "kumite: program insn 0: read at guest address 0x1: not mapped for this; mend the program\n";
+        assert_eq!(fed(&["vm-plugin", "--mode", mode], program), (1, String::new(), complaint.to_owned()));
+    }
+    let complaint = "kumite: program: 2 bytes are no whole slots; an instruction has 8\n";
+    assert_eq!(fed(&["vm-plugin"], "9500"), (1, String::new(), complaint.to_owned()));
 }
