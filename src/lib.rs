@@ -5,11 +5,9 @@
 
 pub mod cage;
 pub mod cli;
-pub mod elf;
-pub mod flow;
-pub mod cli;
 pub mod control;
 pub mod elf;
+pub mod flow;
 pub mod helpers;
 pub mod isa;
 pub mod limits;

@@ -131,8 +131,6 @@ pub const API_ANSWER_LEN_MAX: usize = 64 << 20;
 /// Bytes of a control socket's path; the kernel's `sun_path` holds 108 with the closing zero.
 pub const API_PATH_LEN_MAX: usize = 107;
 
-/// Longest frame that a host sends or receives: what a chunk holds between headroom and tail reserve.
-pub const FRAME_LEN_MAX: u16 = 1472;
 /// Flows that one description names.
 pub const FLOWS_MAX: usize = 64;
 /// Addresses on one side of a flow.

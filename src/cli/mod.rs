@@ -11,11 +11,11 @@ use std::process::{ExitCode, Termination};
 
 use clap::Parser;
 
-mod object_file;
 use crate::control::ClientError;
 
 mod asking;
 mod bytes;
+mod object_file;
 mod table;
 mod usage;
 
@@ -123,18 +123,15 @@ macro_rules! commands {
 }
 
 commands! {
-    Disasm disasm,
-    Inspect inspect,
-    Run run,
-}
-
-/// A virtual machine server for BPF network programs.
     Completions completions,
+    Disasm disasm,
     Events events,
     Helpers helpers,
+    Inspect inspect,
     Map map,
     Mode mode,
     Prog prog,
+    Run run,
     Send send,
     VmPlugin vm_plugin,
 }
@@ -153,10 +150,6 @@ struct Line {
 ///
 /// It writes nowhere else.
 pub fn main(args: impl IntoIterator<Item = OsString>, out: Out<'_>, complaints: Out<'_>) -> Exit {
-    let result = match Line::try_parse_from(args) {
-        Ok(line) => line.command.execute(out),
-        Err(error) => Err(CliError::usage(error.render())),
-    };
     let line: Vec<OsString> = args.into_iter().collect();
     let answer = |error: &clap::Error, exit, out: Out<'_>| {
         write!(out, "{}", error.render())?;

@@ -22,8 +22,6 @@
 mod instance;
 pub mod interp;
 pub mod jit;
-pub mod jit;
-pub mod interp;
 mod link;
 mod loaded;
 mod mode;

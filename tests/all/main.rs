@@ -1,19 +1,16 @@
 //! The integration tests, one binary.
 
 mod cases;
-mod conformance;
-mod engines;
-mod flow;
 mod cli;
 mod conformance;
 mod control;
 mod engines;
+mod flow;
 mod isa;
 mod kernel;
 mod llvm;
 mod maps_oracle;
 mod ports;
-mod maps_oracle;
 mod random;
 mod regressions;
 mod semantics;

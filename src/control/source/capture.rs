@@ -49,7 +49,7 @@ struct Frames(Vec<Box<[u8]>>);
 impl Frames {
     fn push(&mut self, frame: &[u8]) -> Result<(), SourceError> {
         let number = self.0.len() + 1;
-        let (min, max) = (FRAME_LEN_MIN as usize, usize::from(FRAME_LEN_MAX));
+        let (min, max) = (FRAME_LEN_MIN as usize, FRAME_LEN_MAX as usize);
         if !(min..=max).contains(&frame.len()) {
             return Err(SourceError::FrameLen { number, len: frame.len(), min, max });
         }

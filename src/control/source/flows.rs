@@ -153,7 +153,7 @@ impl Flow {
         let mut flow = Self { protocol, source, target, frame_len: 0 };
         let least = flow.headers_len();
         flow.frame_len = frame_len.unwrap_or(FRAME_LEN_DEFAULT.max(least));
-        if !(least..=FRAME_LEN_MAX).contains(&flow.frame_len) {
+        if !(u32::from(least)..=FRAME_LEN_MAX).contains(&u32::from(flow.frame_len)) {
             return Err(format!("size {} is not from {least} to {FRAME_LEN_MAX}", flow.frame_len));
         }
         Ok(flow)
