@@ -12,6 +12,7 @@ mod llvm;
 mod maps_oracle;
 mod ports;
 mod random;
+mod isa_kernel;
 mod regressions;
 mod semantics;
 mod shared;
