@@ -144,7 +144,9 @@ impl Stage {
         let kind = loaded.linked().program().kind();
         let mut run = self.new_run(kind);
         run.reset(self.fuel);
-        self.chunk.write(0, &[0xcc; RUN_CHUNK_LEN as usize]);
+        // Zeros before the frame as in the kernel's test runs; behind it what no program may see.
+        self.chunk.write(0, &[0; HEADROOM as usize]);
+        self.chunk.write(u64::from(HEADROOM), &[0xcc; (RUN_CHUNK_LEN - HEADROOM) as usize]);
         self.chunk.write(u64::from(HEADROOM), frame);
         run.head.ctx = self.context.addr();
         run.window =
