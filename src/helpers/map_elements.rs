@@ -4,7 +4,7 @@
 
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
-use crate::maps::{MapKind, WorkerIndex};
+use crate::maps::{Errno, MapKind, WorkerIndex};
 use crate::run::Run;
 use crate::trap::TrapKind;
 
@@ -34,7 +34,7 @@ fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) 
     let updated = place(2, 2).copied(run, key, def.key_len, |key| {
         place(2, 3).copied(run, value, def.value_len, |value| map.update(worker, key, value, flags))
     })??;
-    Ok(updated.map_or_else(|errno| errno.to_r0(), |()| 0))
+    Ok(updated.map_or_else(Errno::to_r0, |()| 0))
 }
 
 /// `long bpf_map_update_elem(map, key, value, flags)`.
@@ -52,7 +52,7 @@ pub(super) static MAP_UPDATE_ELEM: Helper = Helper {
 fn map_delete_elem(run: &mut Run<'_>, [handle, key, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     let map = place(3, 1).map(run, handle)?;
     let deleted = place(3, 2).copied(run, key, map.def().key_len, |key| map.delete(key))?;
-    Ok(deleted.map_or_else(|errno| errno.to_r0(), |()| 0))
+    Ok(deleted.map_or_else(Errno::to_r0, |()| 0))
 }
 
 /// `long bpf_map_delete_elem(map, key)`.
@@ -82,7 +82,7 @@ fn map_lookup_percpu_elem(run: &mut Run<'_>, [handle, key, processor, ..]: [u64;
 }
 
 /// Per-CPU hash, array and LRU hash.
-const PERCPU: [MapKind; 3] = [MapKind(5), MapKind::PERCPU_ARRAY, MapKind(10)];
+const PERCPU: [MapKind; 3] = [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH];
 
 /// `void *bpf_map_lookup_percpu_elem(map, key, cpu)`: that processor's value or NULL.
 pub(super) static MAP_LOOKUP_PERCPU_ELEM: Helper = Helper {

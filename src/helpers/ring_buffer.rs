@@ -8,24 +8,14 @@ use crate::maps::{Errno, Finish, RingBuffer};
 use crate::run::{Record, Run};
 use crate::trap::{Access, TrapKind};
 
-/// `BPF_RB_NO_WAKEUP` and `BPF_RB_FORCE_WAKEUP`: all flags of an end of a record. Our readers poll, so both mean nothing.
-const WAKEUP_FLAGS: u64 = 3;
-
 fn ring<'w>(run: &Run<'w>, at: Place, handle: u64) -> Result<&'w RingBuffer, TrapKind> {
     at.map(run, handle)?.as_ring_buffer().ok_or_else(|| at.not("a ring buffer"))
 }
 
 fn ringbuf_output(run: &mut Run<'_>, [handle, from, len, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
     let ring = ring(run, place(130, 1), handle)?;
-    place(130, 2).memory(run, from, len, Access::Read)?;
-    if flags & !WAKEUP_FLAGS != 0 {
-        return Ok(Errno::EINVAL.to_r0());
-    }
-    let Some(to) = ring.reserve(len, 0) else { return Ok(Errno::EAGAIN.to_r0()) };
-    let copied = run.world.cage.copy(from, u64::from(to), len).map_err(|fault| place(130, 2).fault(fault));
-    let finish = if copied.is_ok() { Finish::Submit } else { Finish::Discard };
-    ring.finish(u64::from(to), finish).expect("reserved above, by nobody else");
-    copied.map(|()| 0)
+    let record = place(130, 2).memory(run, from, len, Access::Read)?;
+    Ok(ring.output(record, flags).map_or_else(Errno::to_r0, |()| 0))
 }
 
 /// `long bpf_ringbuf_output(ring, data, size, flags)`: a record of a copy.

@@ -20,4 +20,5 @@ mod regressions;
 mod semantics;
 mod shared;
 mod stage;
+mod tail_calls;
 mod tidy;

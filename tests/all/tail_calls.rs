@@ -1,0 +1,96 @@
+//! Tail calls: mistakes that other virtual machines shipped, one test each, in every mode.
+
+use std::sync::Arc;
+
+use kumite::maps::{MapDef, MapKind};
+use kumite::trap::TrapKind;
+use kumite::verdict::ProgramKind;
+use kumite::vm::Loaded;
+
+use crate::regressions::on;
+use crate::stage::{Stage, slots};
+
+/// A program array with these programs in its slots, 0 on, and the first of them.
+fn tail_calls(stage: &Stage, programs: &[&str], slots_of: &[(u32, usize)]) -> Arc<Loaded> {
+    let def = MapDef {
+        name: "jumps".to_owned(),
+        kind: MapKind::PROGRAM_ARRAY,
+        key_len: 4,
+        value_len: 4,
+        max_entries: 4,
+        flags: 0,
+    };
+    let (id, map) = stage.map(&def);
+    let maps = [(id, Arc::clone(&map))];
+    let load =
+        |(index, text): (usize, &&str)| stage.load(&format!("program_{index}"), ProgramKind::Raw, slots(text), &maps);
+    let loaded: Vec<_> = programs.iter().enumerate().map(load).collect();
+    let array = map.as_program_array().expect("a program array");
+    for (slot, program) in slots_of {
+        array.replace(*slot, Some(loaded[*program].slot())).expect("a slot");
+    }
+    Arc::clone(&loaded[0])
+}
+
+const JUMP: &str = "r2 = map_by_idx(0)\ncall 12\n";
+
+#[test]
+fn tail_calls_stop_at_33_and_the_count_is_kept_across_subprograms() {
+    let stage = Stage::new();
+    // The memory counts entries.
+    let count = "r6 = r1\nr0 = *(u64 *)(r6 + 0)\nr0 += 1\n*(u64 *)(r6 + 0) = r0\n";
+    let straight = format!("{count}r1 = r6\nr3 = 0\n{JUMP}r0 = *(u64 *)(r6 + 0)\nexit");
+    let ran = on(&stage, &tail_calls(&stage, &[&straight], &[(0, 0)]), &[0; 8]);
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 34, 33));
+
+    // The jump is in a subprogram, twice: each returns here, and all share the count.
+    let nested = format!(
+        "{count}r1 = r6\ncall sub\nr1 = r6\ncall sub\nr0 = *(u64 *)(r6 + 0)\nexit
+         sub: r6 = r1\nr3 = 0\n{JUMP}r0 = 0\nexit"
+    );
+    let ran = on(&stage, &tail_calls(&stage, &[&nested], &[(0, 0)]), &[0; 8]);
+    // Each activation opens a call frame, so the depth ends it before the count does.
+    assert_eq!(ran.trap.map(|trap| trap.kind), Some(TrapKind::CallDepth));
+
+    // A tail-called program returns to the caller of the function that made the jump.
+    let main = format!("r6 = r1\ncall sub\nr0 += 1000\nexit\nsub: r3 = 1\n{JUMP}r0 = 0\nexit");
+    let callee = "r0 = 7\nexit";
+    let ran = on(&stage, &tail_calls(&stage, &[&main, callee], &[(1, 1)]), &[0; 8]);
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 1007, 1));
+
+    // One hop a subprogram call: the 34th hop of the loop falls through.
+    let main = format!(
+        "r6 = r1\nr7 = 40\nr8 = 0\nloop: r1 = r6\ncall sub\nr8 += r0\nr7 += -1\nif r7 != 0 goto loop\nr0 = r8\nexit
+         sub: r3 = 1\n{JUMP}r0 = 0\nexit"
+    );
+    let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = 1\nexit"], &[(1, 1)]), &[0; 8]);
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 33, 33));
+}
+
+#[test]
+fn an_endless_loop_of_tail_calls_with_loops_between_ends() {
+    let stage = Stage::new();
+    let spin = format!("r6 = r1\nr7 = 10\nloop: r7 += -1\nif r7 != 0 goto loop\nr1 = r6\nr3 = 0\n{JUMP}goto loop");
+    let ran = on(&stage, &tail_calls(&stage, &[&spin], &[(0, 0)]), &[0; 8]);
+    assert_eq!(ran.trap.map(|trap| trap.kind), Some(TrapKind::Fuel));
+}
+
+#[test]
+fn a_tail_call_index_is_32_bits() {
+    let stage = Stage::new();
+    let main = format!("r3 = 0xffffffff00000001 ll\n{JUMP}r0 = 0\nexit");
+    let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = 7\nexit"], &[(1, 1)]), &[0; 8]);
+    assert_eq!((ran.trap, ran.r0), (None, 7));
+}
+
+#[test]
+fn a_failed_tail_call_falls_through() {
+    let stage = Stage::new();
+    for index in ["0", "3", "4", "-1"] {
+        let main = format!("r3 = {index}\n{JUMP}r0 += 100\nexit");
+        let ran = on(&stage, &tail_calls(&stage, &[&main], &[]), &[0; 8]);
+        assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 98, 0), "r0 is -ENOENT");
+    }
+    let loaded = stage.load_raw("r2 = 77\nr3 = 0\ncall 12\nexit");
+    assert_eq!(on(&stage, &loaded, &[0; 8]).trap_text(), "insn 2: helper 12: argument 2 is not a program array");
+}
