@@ -28,9 +28,9 @@ impl Clock {
         Some(Self { marks: zeroed(u64::from(place_count))?, hand: AtomicU32::new(0) })
     }
 
-    /// An element was put into a place.
+    /// A new element was put into a place, without a mark: what is never used again goes first.
     pub(super) fn enter(&self, place: u32) {
-        self.marks[place as usize].store(LIVE | USED, Ordering::Release);
+        self.marks[place as usize].store(LIVE, Ordering::Release);
     }
 
     /// The element in a place was unlinked.
@@ -82,6 +82,7 @@ mod tests {
         assert_eq!(clock.candidate(3), None);
         for place in 0..3 {
             clock.enter(place);
+            clock.mark(place);
         }
         assert_eq!(clock.candidate(3), Some(0), "all were marked: the hand went round once");
         clock.mark(1);
@@ -96,6 +97,7 @@ mod tests {
         let clock = Clock::new(1000).expect("memory");
         for place in 0..1000 {
             clock.enter(place);
+            clock.mark(place);
         }
         assert_eq!(clock.candidate(1000), Some(SPARED_MAX));
     }

@@ -254,9 +254,7 @@ impl HashTable {
     #[inline]
     pub(super) fn find_used(&self, key: &[u8]) -> Option<u32> {
         let place = self.find(key)?;
-        if let Some(clock) = &self.clock {
-            clock.mark(place);
-        }
+        self.mark(place);
         Some(place)
     }
 
@@ -347,16 +345,23 @@ impl HashTable {
         fill: &mut impl FnMut(Target) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         if self.shape.renewal == Renewal::Overwrite {
-            if let Some(clock) = &self.clock {
-                clock.mark(found.place);
-            }
+            self.mark(found.place);
             return fill(Target::Live(found.place));
         }
         let place = self.place_for(fill)?;
         // In the same position of the chain, so that no reader passes between the old element and the new one.
         self.write_node(place, hash, key, self.link(found.place).load(Ordering::Relaxed) & u64::from(u32::MAX));
+        self.mark(place);
         self.unlink(locked, found, link_to(place));
         Ok(())
+    }
+
+    /// Notes that an element was used.
+    #[inline]
+    fn mark(&self, place: u32) {
+        if let Some(clock) = &self.clock {
+            clock.mark(place);
+        }
     }
 
     /// A place with the value already in it.

@@ -13,6 +13,7 @@ mod maps_oracle;
 mod ports;
 mod kernel_runs;
 mod llvm;
+mod maps_model;
 mod maps_oracle;
 mod random;
 mod isa_kernel;
