@@ -15,6 +15,7 @@ mod kernel_runs;
 mod llvm;
 mod maps_model;
 mod maps_oracle;
+mod maps_threads;
 mod random;
 mod isa_kernel;
 mod regressions;
