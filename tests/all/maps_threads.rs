@@ -112,6 +112,39 @@ fn a_host_sees_whole_values_of_the_right_key_however_often_places_are_used_again
 }
 
 #[test]
+fn large_values_are_seen_whole_though_their_places_are_used_again_at_once() {
+    // So large that there is next to no slack, and that a copy takes longer than a turn through all places.
+    const LARGE: usize = 1 << 18;
+    for (kind, flags) in [(MapKind::HASH, 0), (MapKind::LPM_TRIE, NO_PREALLOC)] {
+        let key_len = if kind == MapKind::LPM_TRIE { 8 } else { 4 };
+        let (_cage, map) = make(kind, key_len, 1 << 18, 2, flags);
+        let keys = [0, 1].map(|number| key_of(kind, number));
+        let writing = AtomicUsize::new(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _done = Done(&writing);
+                for round in 0..3000u32 {
+                    let [low, high, _, _] = round.to_le_bytes();
+                    let number = usize::from(low % 2);
+                    let value = [low, high].repeat(LARGE / 2);
+                    map.update(WorkerIndex(0), &keys[number], &value, 0).expect("room");
+                }
+            });
+            for number in [0, 1] {
+                let (map, key, writing) = (&map, &keys[number], &writing);
+                scope.spawn(move || {
+                    while writing.load(Ordering::Acquire) > 0 {
+                        let Ok(value) = map.host_lookup(key) else { continue };
+                        assert!(value[2..] == value[..LARGE - 2], "one value from end to end");
+                        assert_eq!(usize::from(value[0] % 2), number, "of the right key");
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn a_program_sees_whole_values_of_the_right_key_until_its_burst_ends() {
     for (kind, flags) in [(MapKind::HASH, 0), (MapKind::LPM_TRIE, NO_PREALLOC)] {
         let key_len = if kind == MapKind::LPM_TRIE { 8 } else { 4 };
