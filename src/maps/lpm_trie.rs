@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crossbeam::epoch;
 
 use super::check::{self, ELEMENT_LEN_MAX, Update, check_bytes, check_flags, check_len, refuse, require};
-use super::trie::{Prefix, Trie};
+use super::prefix::Prefix;
+use super::trie::Trie;
 use super::values::{Sharing, Values};
 use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
 use crate::limits::BURST_MAX;

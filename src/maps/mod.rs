@@ -10,6 +10,7 @@
 //! Invariant: the host never reads a key, a length or a link from the cage after a program could have changed it.
 
 mod array;
+mod bucket;
 mod check;
 mod clock;
 mod def;
@@ -20,9 +21,11 @@ mod hash_table;
 mod lpm_trie;
 mod lru_hash;
 mod lru_percpu_hash;
+mod nodes;
 mod percpu_array;
 mod percpu_hash;
 mod pool;
+mod prefix;
 mod prog_array;
 mod program_array;
 mod queue;

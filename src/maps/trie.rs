@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::Errno;
 use super::check::Update;
 use super::pool::{Pool, Reuse};
+use super::prefix::Prefix;
 use super::zeroed::zeroed;
 
 /// In the first word of a node: it only branches, its prefix is nobody's key.
@@ -26,37 +27,6 @@ const BRANCHES: u64 = 1 << 32;
 const HEAD_WORDS: usize = 2;
 /// Attempts of a reader while places are used early, before it keeps writers out.
 const READS_MAX: u32 = 8;
-
-/// A prefix as programs write it: its length in bits, in host order, then its bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Prefix<'k> {
-    len: u32,
-    bytes: &'k [u8],
-}
-
-impl<'k> Prefix<'k> {
-    /// Takes a key apart; `None` where its length is over `len_max` bits.
-    pub(super) fn parse(key: &'k [u8], len_max: u32) -> Option<Self> {
-        let (len, bytes) = key.split_first_chunk::<4>()?;
-        let len = u32::from_ne_bytes(*len);
-        (len <= len_max).then_some(Self { len, bytes })
-    }
-
-    /// The words of its bytes, first bit highest.
-    fn words(self) -> impl Iterator<Item = u64> {
-        self.bytes.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_be_bytes(word)
-        })
-    }
-
-    /// Bit number `index`, 0 beyond its bytes.
-    fn bit(self, index: u32) -> usize {
-        let byte = self.bytes.get(index as usize / 8).copied().unwrap_or(0);
-        usize::from(byte >> (7 - index % 8) & 1)
-    }
-}
 
 /// Where a link lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +146,7 @@ impl Trie {
 
     /// How many bits a node's prefix and `prefix` have in common, at most the shorter one's length.
     fn matched(&self, place: u32, prefix: Prefix<'_>) -> u32 {
-        let limit = self.len(place).min(prefix.len);
+        let limit = self.len(place).min(prefix.bit_count());
         let mut bits = 0;
         for (cell, word) in self.node(place)[HEAD_WORDS..].iter().zip(prefix.words()) {
             if bits >= limit {
@@ -240,7 +210,7 @@ impl Trie {
             let Some(place) = path.node else { return path };
             path.matched = self.matched(place, prefix);
             let len = self.len(place);
-            if path.matched != len || len == prefix.len {
+            if path.matched != len || len == prefix.bit_count() {
                 return path;
             }
             path.above = path.at;
@@ -274,11 +244,11 @@ impl Trie {
         *count += u32::from(!exists);
         match (path.node, exact) {
             (None, _) => {
-                self.write(place, prefix.len, prefix, [0; 2]);
+                self.write(place, prefix.bit_count(), prefix, [0; 2]);
                 self.set(path.at, Some(place));
             }
             (Some(_), Some(old)) => {
-                self.write(place, prefix.len, prefix, self.links(old));
+                self.write(place, prefix.bit_count(), prefix, self.links(old));
                 self.set(path.at, Some(place));
                 self.pool.retire(old);
             }
@@ -292,12 +262,12 @@ impl Trie {
         let below_side = self.bit(below, path.matched);
         let mut links = [0; 2];
         links[below_side] = below + 1;
-        if path.matched == prefix.len {
-            self.write(place, prefix.len, prefix, links);
+        if path.matched == prefix.bit_count() {
+            self.write(place, prefix.bit_count(), prefix, links);
             self.set(path.at, Some(place));
             return;
         }
-        self.write(place, prefix.len, prefix, [0; 2]);
+        self.write(place, prefix.bit_count(), prefix, [0; 2]);
         links[1 - below_side] = place + 1;
         let branch = self.take();
         self.write(branch, path.matched, prefix, links);
@@ -371,7 +341,7 @@ impl Trie {
             if matched != len {
                 return self.first_below(self.follow(At::Root));
             }
-            if len == prefix.len {
+            if len == prefix.bit_count() {
                 if self.branches(place) {
                     return self.first_below(self.follow(At::Root));
                 }

@@ -17,6 +17,8 @@ unsafe impl Zero for AtomicU8 {}
 unsafe impl Zero for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl Zero for AtomicU64 {}
+// SAFETY: a bucket has the representation of an `AtomicU64`.
+unsafe impl Zero for super::bucket::Bucket {}
 
 /// `count` zeros, or `None` where there is no memory.
 pub(super) fn zeroed<T: Zero>(count: u64) -> Option<Box<[T]>> {
