@@ -75,11 +75,13 @@ fn list(names: &[String]) -> String {
 }
 
 /// Why a program of an instance is not there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
     /// It was refused when the object was read.
+    #[error(transparent)]
     Object(ObjectError),
     /// It cannot be linked in this world.
+    #[error(transparent)]
     Link(LinkError),
 }
 
