@@ -143,3 +143,7 @@ pub const SOURCE_RATE_MAX: u64 = 100_000_000;
 pub const API_ELEMENTS_MAX: usize = 4096;
 /// Bytes of keys and values after which an answer ends early.
 pub const API_ELEMENTS_LEN_MAX: usize = 1 << 20;
+/// Events of a host that its control API remembers.
+pub const JOURNAL_EVENTS_MAX: usize = 4096;
+/// Bytes of a ring-buffer record that it remembers.
+pub const JOURNAL_RECORD_LEN_MAX: usize = 256;

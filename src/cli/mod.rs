@@ -14,10 +14,12 @@ use clap::Parser;
 use crate::control::ClientError;
 
 mod asking;
+mod books;
 mod bytes;
 mod object_file;
 mod table;
 mod usage;
+mod wire;
 
 pub use asking::{Api, Form};
 
@@ -127,12 +129,14 @@ commands! {
     Disasm disasm,
     Events events,
     Helpers helpers,
+    Host host,
     Inspect inspect,
     Map map,
     Mode mode,
     Prog prog,
     Run run,
     Send send,
+    Stat stat,
     VmPlugin vm_plugin,
 }
 

@@ -6,8 +6,11 @@
 //! Invariant: a worker never waits for anything here; what is slow runs on a thread of its own.
 
 mod address;
+pub mod api;
 mod client;
+mod elements;
 pub mod hex;
+mod journal;
 mod refusal;
 mod route;
 mod server;

@@ -167,3 +167,52 @@ pub struct EventView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub map: Option<String>,
 }
+
+/// What a host counted; the parts of [`crate::flow::Stats`] that clients read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StatsView {
+    /// Name of the host.
+    pub host: String,
+    /// One entry a port.
+    pub ports: Vec<PortView>,
+    /// One entry for each program that is or was known to a hook.
+    pub programs: Vec<RunsView>,
+    /// Events dropped because nobody read them in time.
+    pub events_lost: u64,
+}
+
+/// What went through a port; the meanings are those of [`crate::flow::PortStats`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of flow::PortStats, by the same names")]
+pub struct PortView {
+    pub port: String,
+    pub rx: u64,
+    pub pass: u64,
+    pub drop: u64,
+    pub tx: u64,
+    pub redirect: u64,
+    pub aborted: u64,
+    pub refused: u64,
+    pub replies: u64,
+    pub sent: u64,
+    pub tx_frames: u64,
+    pub tx_errors: u64,
+    pub socket_drops: u64,
+}
+
+/// Runs of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RunsView {
+    /// Its name.
+    pub program: String,
+    /// The hook that it sits on, if any.
+    pub hook: Option<String>,
+    /// The mode in which it runs.
+    pub mode: String,
+    /// Runs, all in all.
+    pub runs: u64,
+    /// Runs that trapped.
+    pub traps: u64,
+    /// What verify mode noticed.
+    pub findings: u64,
+}

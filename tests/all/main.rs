@@ -16,6 +16,7 @@ mod llvm;
 mod maps_model;
 mod maps_oracle;
 mod maps_threads;
+mod ports;
 mod random;
 mod isa_kernel;
 mod regressions;

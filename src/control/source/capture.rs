@@ -169,7 +169,7 @@ mod tests {
         }
         assert_eq!(
             refused(&pcap_bytes(1, &[&[1; 60], &[1; 9]])),
-            "capture frame 2: 9 bytes, but the wire takes 14 to 1472; cut the frame out of the file"
+            "capture frame 2: 9 bytes, but the wire takes 14 to 1792; cut the frame out of the file"
         );
         for bytes in [&b""[..], b"hello", &[0; 24], &PCAPNG_MAGIC] {
             assert!(refused(bytes).starts_with("capture: "));

@@ -153,7 +153,7 @@ impl Flow {
         let mut flow = Self { protocol, source, target, frame_len: 0 };
         let least = flow.headers_len();
         flow.frame_len = frame_len.unwrap_or(FRAME_LEN_DEFAULT.max(least));
-        if !(u32::from(least)..=FRAME_LEN_MAX).contains(&u32::from(flow.frame_len)) {
+        if flow.frame_len < least || u32::from(flow.frame_len) > FRAME_LEN_MAX {
             return Err(format!("size {} is not from {least} to {FRAME_LEN_MAX}", flow.frame_len));
         }
         Ok(flow)
@@ -332,7 +332,7 @@ mod tests {
             ("udp ::1 -> ::2", "\"::1\" is no IPv4 address; an IPv6 address stands in [ ]"),
             ("udp [::1]9 -> [::2]", "\"9\" is no :port behind an IPv6 address"),
             ("udp 1.2.3.4 -> [::1]", "source and target are of different families"),
-            ("udp 1.2.3.4 -> 1.2.3.5 size 41", "size 41 is not from 42 to 1472"),
+            ("udp 1.2.3.4 -> 1.2.3.5 size 41", "size 41 is not from 42 to 1792"),
             ("udp 1.2.3.4 -> 1.2.3.5 size", "size \"\" is no number of bytes"),
             ("udp 1.2.3.4 -> 1.2.3.5 burst 3", "\"burst\" is no option of a flow"),
             ("udp 1.2.3.4 -> 1.2.3.5 size 64 3", "\"3\" stands behind the end"),

@@ -154,7 +154,7 @@ mod tests {
             "tcp 10.0.0.0/28:1-9 -> 10.1.0.1:80 size 60",
             "icmp 10.0.0.0/28:1-9 -> 10.1.0.1 size 98",
             "udp [fd00::/120]:1-9 -> [fd00::1]:53 size 62",
-            "tcp [fd00::/120]:1-9 -> [fd00::1]:80 size 1472",
+            "tcp [fd00::/120]:1-9 -> [fd00::1]:80 size 1792",
             "icmp [fd00::/120]:1-9 -> [fd00::1] size 71",
         ] {
             let flow: Flow = text.parse().expect("a flow");

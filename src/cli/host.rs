@@ -1,0 +1,222 @@
+//! `kumite host`: runs a host until it is told to end.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::asking::{DEFAULT, typed_local, write_json};
+use super::wire::Wire;
+use super::{CliError, Exit, Form, Out, books};
+use crate::control::api::{self, Desk};
+use crate::control::view::StatsView;
+use crate::control::{Address, Listening};
+use crate::elf::Object;
+use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
+use crate::port::udp::{IoPath, WireConfig};
+use crate::vm::{Loaded, Mode};
+
+/// How often the wish to stop that came by the API is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Run a host: until SIGTERM, SIGINT or a stop by its API, then it drains and prints its books
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of the host
+    #[arg(long)]
+    name: String,
+    /// Ends of the wire
+    #[arg(long, value_name = "udp:LOCAL,peer=REMOTE")]
+    wire: Wire,
+    /// Object whose program judges frames: its only XDP program, or the one named
+    #[arg(long, value_name = "OBJECT[:PROGRAM]")]
+    xdp: Option<String>,
+    /// Object that is loaded and not attached; may be given several times
+    #[arg(long, value_name = "OBJECT")]
+    load: Vec<PathBuf>,
+    /// How programs run
+    #[arg(long, default_value = "fast")]
+    mode: Mode,
+    /// Threads that receive and judge
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: u32,
+    /// How datagrams are moved: auto, ring or plain
+    #[arg(long, default_value = "auto")]
+    io: IoPath,
+    /// Slots that a run may execute
+    #[arg(long, value_name = "N", default_value_t = crate::limits::FUEL_DEFAULT)]
+    fuel: u64,
+    /// Ethernet address that passed frames are answered for
+    #[arg(long, value_name = "MAC", default_value = "02:00:00:00:00:01")]
+    mac: MacAddr,
+    /// IPv4 address that is answered for
+    #[arg(long, value_name = "ADDRESS")]
+    ip4: Option<Ipv4Addr>,
+    /// IPv6 address that is answered for
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// Control socket
+    #[arg(long, value_name = "unix:PATH", default_value = DEFAULT)]
+    api: Address,
+    #[command(flatten)]
+    form: Form,
+}
+
+pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
+    let attached = args.xdp.as_deref().map(Wanted::from_str).transpose()?;
+    let config = HostConfig {
+        name: args.name.clone(),
+        wire: WireConfig { local: args.wire.local, peer: args.wire.peer },
+        worker_count: args.workers,
+        mode: args.mode,
+        fuel: args.fuel,
+        io: args.io,
+        responder: Addresses { mac: args.mac, ipv4: args.ip4, ipv6: args.ip6 },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(machine)?;
+    // Before the host starts: a signal that comes early is not lost.
+    let (mut terminate, mut interrupt) = {
+        let _runtime = runtime.enter();
+        (signal(SignalKind::terminate()).map_err(machine)?, signal(SignalKind::interrupt()).map_err(machine)?)
+    };
+    let host = Host::start(config).map_err(CliError::host_failed)?;
+    for path in &args.load {
+        load(&host, path)?;
+    }
+    if let Some(wanted) = &attached {
+        let program = wanted.load(&host)?;
+        host.attach(&program, Hook::Xdp).map_err(CliError::refused)?;
+    }
+    let desk = Arc::new(Desk::new(Arc::clone(&host)));
+    let listening = Listening::start(&args.api, api::service(&desk)).map_err(CliError::host_failed)?;
+    say_start(args, &host, out)?;
+    out.flush()?;
+    let stopped = async {
+        while !desk.wants_stop() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stopped => {}
+        }
+    });
+    desk.end_source();
+    drop(listening);
+    host.stop();
+    let stats = json!(host.stats());
+    if args.form.json {
+        write_json(out, &stats)?;
+        return Ok(Exit::Done);
+    }
+    let stats: StatsView = typed_local(stats);
+    for port in &stats.ports {
+        writeln!(out, "host {} {}: {}", stats.host, port.port, books::line(port))?;
+        writeln!(out, "host {} {}: {}", stats.host, port.port, books::sent_line(port))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn machine(error: std::io::Error) -> CliError {
+    CliError::host_failed(format!("host: cannot wait for signals: {error}; raise the limits of the process"))
+}
+
+fn say_start(args: &Args, host: &Host, out: Out<'_>) -> Result<(), CliError> {
+    let program = host.attached(Hook::Xdp);
+    let (local, peer) = (host.local(), args.wire.peer);
+    if args.form.json {
+        let started = json!({
+            "host": host.name(), "wire": { "local": local, "peer": peer }, "io": host.io_report(),
+            "xdp": program, "mode": args.mode.name(), "api": args.api.to_string(),
+        });
+        writeln!(out, "{started}")?;
+        return Ok(());
+    }
+    let program = program.map_or("no program, frames pass".to_owned(), |program| format!("{program} ({})", args.mode));
+    writeln!(out, "host {}: xdp {program}; api {}", host.name(), args.api)?;
+    writeln!(out, "host {}: {}", host.name(), host.io_report())?;
+    Ok(())
+}
+
+fn load(host: &Host, path: &std::path::Path) -> Result<Arc<crate::vm::Instance>, CliError> {
+    let bytes = super::prog::read_object(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let object = Object::parse(&name, &bytes).map_err(CliError::refused)?;
+    host.load(&object).map_err(CliError::refused)
+}
+
+/// What `--xdp` names.
+struct Wanted {
+    object: PathBuf,
+    program: Option<String>,
+}
+
+impl FromStr for Wanted {
+    type Err = CliError;
+
+    fn from_str(text: &str) -> Result<Self, CliError> {
+        let (object, program) = match text.rsplit_once(':') {
+            Some((object, program)) if !program.contains('/') => (object, Some(program)),
+            Some(_) | None => (text, None),
+        };
+        if object.is_empty() || program == Some("") {
+            let form = "write OBJECT or OBJECT:PROGRAM";
+            return Err(CliError::usage(format!("--xdp {text:?}: names no object or no program; {form}")));
+        }
+        Ok(Self { object: PathBuf::from(object), program: program.map(str::to_owned) })
+    }
+}
+
+impl Wanted {
+    /// Loads the object and finds the program.
+    fn load(&self, host: &Host) -> Result<Arc<Loaded>, CliError> {
+        let instance = load(host, &self.object)?;
+        if let Some(name) = &self.program {
+            return instance.expect_program(name).cloned().map_err(CliError::refused);
+        }
+        let fits = |program: &&Arc<Loaded>| program.linked().program().kind() == crate::verdict::ProgramKind::Xdp;
+        let programs: Vec<&Arc<Loaded>> = instance.programs().iter().filter(fits).collect();
+        if let [program] = programs.as_slice() {
+            return Ok(Arc::clone(program));
+        }
+        let object = instance.name();
+        let names: Vec<&str> = programs.iter().map(|program| program.linked().program().name()).collect();
+        Err(match instance.refused().first() {
+            Some(refused) if names.is_empty() => CliError::refused(&refused.refusal),
+            Some(_) | None if names.is_empty() => {
+                CliError::refused(format!("{object}: no XDP program; write one in a section called xdp"))
+            }
+            Some(_) | None => CliError::refused(format!(
+                "{object}: several XDP programs ({}); name one as {object}:{}",
+                names.join(", "),
+                names[0]
+            )),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_with_or_without_its_program() {
+        let wanted = |text: &str| Wanted::from_str(text).map(|wanted| (wanted.object, wanted.program));
+        assert_eq!(wanted("a/lb.o:balance"), Ok((PathBuf::from("a/lb.o"), Some("balance".to_owned()))));
+        assert_eq!(wanted("lb.o"), Ok((PathBuf::from("lb.o"), None)));
+        assert_eq!(wanted("a:b/lb.o"), Ok((PathBuf::from("a:b/lb.o"), None)));
+        for text in ["", ":x", "lb.o:"] {
+            let error = wanted(text).expect_err("nothing");
+            assert_eq!(
+                error.text,
+                format!("--xdp {text:?}: names no object or no program; write OBJECT or OBJECT:PROGRAM")
+            );
+        }
+    }
+}

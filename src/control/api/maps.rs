@@ -1,0 +1,142 @@
+//! Routes about maps.
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Desk;
+use crate::control::view::MapView;
+use crate::control::{Body, Call, Refusal, Route, elements};
+use crate::maps::{Errno, MapDef};
+
+pub(super) const MAPS: Route<Desk> =
+    Route { path: "/v1/maps", method: Method::GET, what: "All maps.", body: Body::Json, answer: maps };
+
+fn maps(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
+    let mut views = Vec::new();
+    for instance in desk.host().instances() {
+        views.extend(instance.maps().iter().map(|(_, map)| view(instance.name(), map.def())));
+    }
+    Ok(json!(views))
+}
+
+fn view(object: &str, def: &MapDef) -> MapView {
+    MapView {
+        object: object.to_owned(),
+        name: def.name.clone(),
+        kind: def.kind.to_string(),
+        key_len: def.key_len,
+        value_len: def.value_len,
+        max_entries: def.max_entries,
+        flags: def.flags,
+    }
+}
+
+pub(super) const MAP: Route<Desk> =
+    Route { path: "/v1/maps/{map}", method: Method::GET, what: "One map.", body: Body::Json, answer: map };
+
+fn map(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let map = desk.map(call.param("map"))?;
+    let owner = desk.host().instances().into_iter().find(|instance| {
+        instance.maps().iter().any(|(_, own)| std::ptr::addr_eq(std::ptr::from_ref(&**own), std::ptr::from_ref(&*map)))
+    });
+    Ok(json!(view(owner.as_ref().map_or("", |instance| instance.name()), map.def())))
+}
+
+pub(super) const ELEMENTS: Route<Desk> = Route {
+    path: "/v1/maps/{map}/elements",
+    method: Method::GET,
+    what: "Elements of a map, those behind ?after=KEY; the answer's next says where to go on.",
+    body: Body::Json,
+    answer: all,
+};
+
+fn all(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let map = desk.map(call.param("map"))?;
+    let after = call.query("after").map(|digits| elements::key(&*map, digits)).transpose()?;
+    Ok(json!(elements::part(&*map, after.as_deref())?))
+}
+
+pub(super) const LOOKUP: Route<Desk> = Route {
+    path: "/v1/maps/{map}/elements/{key}",
+    method: Method::GET,
+    what: "The element with this key (hexadecimal digits).",
+    body: Body::Json,
+    answer: lookup,
+};
+
+fn lookup(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let map = desk.map(call.param("map"))?;
+    let key = elements::key(&*map, call.param("key"))?;
+    Ok(json!(elements::lookup(&*map, &key)?))
+}
+
+pub(super) const UPDATE: Route<Desk> = Route {
+    path: "/v1/maps/{map}/elements/{key}",
+    method: Method::PUT,
+    what: "Stores {\"value\": DIGITS} or {\"program\": NAME}; \"flags\": any, noexist or exist.",
+    body: Body::Json,
+    answer: update,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Update {
+    value: Option<String>,
+    program: Option<String>,
+    #[serde(default)]
+    flags: Option<String>,
+}
+
+fn update(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let map = desk.map(call.param("map"))?;
+    let key = elements::key(&*map, call.param("key"))?;
+    let wanted: Update = call.json()?;
+    let flags = wanted.flags.as_deref().unwrap_or("any");
+    match (wanted.value, wanted.program) {
+        (Some(value), None) if map.as_program_array().is_none() => {
+            elements::update(&*map, &key, &value, flags, desk.host().world().worker_count)?;
+        }
+        (None, Some(program)) if map.as_program_array().is_some() => {
+            let program = desk.program(&program)?;
+            let array = map.as_program_array().expect("just seen");
+            let replaced = array.replace(elements::index(&*map, &key)?, Some(program.slot()));
+            replaced.map_err(|errno| elements::refusal(&*map, "storing", errno))?;
+        }
+        (value, program) => {
+            let what = match (value, program) {
+                (Some(_), Some(_)) => "both value and program are given",
+                (None, None) => "neither value nor program is given",
+                (Some(_), None) => "a program array holds programs",
+                (None, Some(_)) => "only program arrays hold programs",
+            };
+            return Err(Refusal::Request {
+                place: format!("map {}", map.def().name),
+                what: what.to_owned(),
+                mend: "send {\"value\": DIGITS}, or {\"program\": NAME} for a program array".to_owned(),
+            });
+        }
+    }
+    Ok(json!({}))
+}
+
+pub(super) const DELETE: Route<Desk> = Route {
+    path: "/v1/maps/{map}/elements/{key}",
+    method: Method::DELETE,
+    what: "Removes an element, or empties a slot of a program array.",
+    body: Body::Json,
+    answer: delete,
+};
+
+fn delete(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let map = desk.map(call.param("map"))?;
+    let key = elements::key(&*map, call.param("key"))?;
+    match map.as_program_array() {
+        Some(array) => {
+            let emptied = array.replace(elements::index(&*map, &key)?, None);
+            emptied.map_err(|errno: Errno| elements::refusal(&*map, "deleting", errno))?;
+        }
+        None => elements::delete(&*map, &key)?,
+    }
+    Ok(json!({}))
+}

@@ -1,0 +1,164 @@
+//! Routes about programs: objects, hooks, modes.
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Desk;
+use crate::control::view::{HookView, ObjectView, ProgramView, RefusedView};
+use crate::control::{Body, Call, Refusal, Route};
+use crate::elf::Object;
+use crate::flow::{Hook, HostError, ModeTarget};
+use crate::vm::Mode;
+
+pub(super) const PROGRAMS: Route<Desk> =
+    Route { path: "/v1/programs", method: Method::GET, what: "All programs.", body: Body::Json, answer: programs };
+
+fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
+    let stats = desk.host().stats().programs;
+    let mut views = Vec::new();
+    for instance in desk.host().instances() {
+        for loaded in instance.programs() {
+            let program = loaded.linked().program();
+            let known = stats.iter().find(|known| known.id == loaded.linked().id());
+            views.push(ProgramView {
+                object: instance.name().to_owned(),
+                name: program.name().to_owned(),
+                kind: program.kind().name().to_owned(),
+                slots: program.insns().len(),
+                mode: known.map_or("", |known| known.mode).to_owned(),
+                hook: known.and_then(|known| known.hook).map(str::to_owned),
+            });
+        }
+    }
+    Ok(json!(views))
+}
+
+pub(super) const LOAD: Route<Desk> = Route {
+    path: "/v1/objects",
+    method: Method::POST,
+    what: "Loads the object in the body; ?name= is how messages call it.",
+    body: Body::File,
+    answer: load,
+};
+
+/// Bytes of an object's name; longer ones are cut.
+const NAME_LEN_MAX: usize = 128;
+
+fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let name: String = call.query("name").unwrap_or("object").chars().filter(|c| !c.is_control()).collect();
+    let name: String = name.chars().take(NAME_LEN_MAX).collect();
+    let object = Object::parse(&name, &call.body).map_err(guest)?;
+    let instance = desk.host().load(&object).map_err(guest)?;
+    let refused = instance
+        .refused()
+        .iter()
+        .map(|refused| RefusedView { name: refused.name.clone(), why: refused.refusal.to_string() });
+    Ok(json!(ObjectView {
+        object: name,
+        programs: instance.programs().iter().map(|program| program.linked().program().name().to_owned()).collect(),
+        refused: refused.collect(),
+        maps: instance.maps().iter().map(|(_, map)| map.def().name.clone()).collect(),
+    }))
+}
+
+fn guest(error: impl ToString) -> Refusal {
+    Refusal::Guest { text: error.to_string() }
+}
+
+/// What the host's error means for whoever asked.
+pub(super) fn refusal(error: HostError) -> Refusal {
+    Refusal::Guest { text: error.to_string() }
+}
+
+pub(super) const HOOKS: Route<Desk> = Route {
+    path: "/v1/hooks",
+    method: Method::GET,
+    what: "The hooks and what sits there.",
+    body: Body::Json,
+    answer: hooks,
+};
+
+fn hooks(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
+    Ok(json!(hook_views(desk)))
+}
+
+pub(super) fn hook_views(desk: &Desk) -> Vec<HookView> {
+    let view = |hook: Hook| HookView { hook: hook.name().to_owned(), program: desk.host().attached(hook) };
+    Hook::ALL.into_iter().map(view).collect()
+}
+
+fn hook(call: &Call) -> Result<Hook, Refusal> {
+    let word = call.param("hook");
+    word.parse().map_err(|_| Refusal::Request {
+        place: format!("hook {word:?}"),
+        what: "no such hook".to_owned(),
+        mend: "use xdp".to_owned(),
+    })
+}
+
+pub(super) const ATTACH: Route<Desk> = Route {
+    path: "/v1/hooks/{hook}",
+    method: Method::PUT,
+    what: "Puts {\"program\": NAME} on a hook.",
+    body: Body::Json,
+    answer: attach,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    program: String,
+}
+
+fn attach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let hook = hook(call)?;
+    let wanted: Attach = call.json()?;
+    let program = desk.program(&wanted.program)?;
+    desk.host().attach(&program, hook).map_err(refusal)?;
+    Ok(json!({ "hook": hook.name(), "program": program.linked().program().name() }))
+}
+
+pub(super) const DETACH: Route<Desk> = Route {
+    path: "/v1/hooks/{hook}",
+    method: Method::DELETE,
+    what: "Empties a hook: frames pass.",
+    body: Body::Json,
+    answer: detach,
+};
+
+fn detach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let hook = hook(call)?;
+    desk.host().detach(hook).map_err(refusal)?;
+    Ok(json!({ "hook": hook.name(), "program": null }))
+}
+
+pub(super) const SET_MODE: Route<Desk> = Route {
+    path: "/v1/modes",
+    method: Method::PUT,
+    what: "Lets {\"program\": NAME or \"all\"} run in {\"mode\": fast, instrumented or verify}.",
+    body: Body::Json,
+    answer: set_mode,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetMode {
+    program: String,
+    mode: String,
+}
+
+fn set_mode(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let wanted: SetMode = call.json()?;
+    let mode: Mode = wanted.mode.parse().map_err(|_| Refusal::Request {
+        place: format!("mode {:?}", wanted.mode),
+        what: "no such mode".to_owned(),
+        mend: "use fast, instrumented or verify".to_owned(),
+    })?;
+    let target = match wanted.program.as_str() {
+        "all" => ModeTarget::All,
+        name => ModeTarget::Program(desk.program(name)?.linked().program().name().to_owned()),
+    };
+    desk.host().set_mode(&target, mode).map_err(refusal)?;
+    Ok(json!({ "program": wanted.program, "mode": mode.name() }))
+}
