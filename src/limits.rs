@@ -135,8 +135,6 @@ pub const API_PATH_LEN_MAX: usize = 107;
 pub const FLOWS_MAX: usize = 64;
 /// Addresses on one side of a flow.
 pub const FLOW_ADDRESSES_MAX: u32 = 1 << 20;
-/// Frames of one capture that is sent.
-pub const CAPTURE_FRAMES_MAX: usize = 1 << 20;
 /// Frames per second that a traffic source is asked for at most.
 pub const SOURCE_RATE_MAX: u64 = 100_000_000;
 /// Elements of a map that one answer holds.

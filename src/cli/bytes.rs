@@ -13,13 +13,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::CliError;
+use crate::report::from_hex;
 
 /// The bytes that the words mean, for a field of `len` bytes that errors call `place`.
 pub(super) fn parse(place: &str, words: &[String], len: usize) -> Result<Vec<u8>, CliError> {
     let wrong = |what: String| CliError::usage(format!("{place} {:?}: {what}", words.join(" ")));
     let bytes = match words {
         [] => return Err(wrong("nothing stands here; write bytes such as hex 0a 00 00 01".to_owned())),
-        [hex, digits @ ..] if hex == "hex" => hexadecimal(&digits.concat()),
+        [hex, digits @ ..] if hex == "hex" => from_hex(&digits.concat()),
         [word] if is_number(word) => {
             return number(word, len)
                 .ok_or_else(|| wrong(format!("no number of {len} bytes; write a smaller one, or hex and all bytes")));
@@ -33,11 +34,6 @@ pub(super) fn parse(place: &str, words: &[String], len: usize) -> Result<Vec<u8>
         return Err(wrong(format!("{} bytes where the map has {len}; write all {len}", bytes.len())));
     }
     Ok(bytes)
-}
-
-/// Bytes as digits, two each.
-pub(super) fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
-    crate::control::hex::parse(digits)
 }
 
 /// Whether the word is one number, perhaps too large a one.

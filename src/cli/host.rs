@@ -11,14 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::asking::{DEFAULT, typed_local, write_json};
 use super::wire::Wire;
-use super::{CliError, Exit, Form, Out, books};
+use super::{CliError, Exit, Form, Out, books, object_file};
 use crate::control::api::{self, Desk};
 use crate::control::view::StatsView;
 use crate::control::{Address, Listening};
-use crate::elf::Object;
 use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
 use crate::port::udp::{IoPath, WireConfig};
-use crate::vm::{Loaded, Mode};
+use crate::vm::{Instance, Loaded, Mode};
 
 /// How often the wish to stop that came by the API is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -144,11 +143,10 @@ fn say_start(args: &Args, host: &Host, out: Out<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn load(host: &Host, path: &std::path::Path) -> Result<Arc<crate::vm::Instance>, CliError> {
-    let bytes = super::prog::read_object(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let object = Object::parse(&name, &bytes).map_err(CliError::refused)?;
-    host.load(&object).map_err(CliError::refused)
+fn load(host: &Host, path: &std::path::Path) -> Result<Arc<Instance>, CliError> {
+    let id = host.load(&object_file::read(path)?).map_err(CliError::refused)?;
+    let loaded = host.instances().into_iter().find(|(own, _)| *own == id);
+    Ok(loaded.expect("nobody else commands the host yet").1)
 }
 
 /// What `--xdp` names.

@@ -7,7 +7,8 @@ use super::asking::{typed, write_json};
 use super::table::{Table, grouped};
 use super::{Api, CliError, Exit, Form, Out, bytes};
 use crate::control::view::{ElementView, ElementsView, MapView};
-use crate::control::{Client, escape, hex};
+use crate::control::{Client, escape};
+use crate::report::{from_hex, to_hex};
 
 /// List, read and change maps of a running host
 #[derive(Debug, clap::Args)]
@@ -164,7 +165,7 @@ fn spread(digits: &str) -> String {
 
 /// What a value of 4 or 8 bytes is as a little-endian number.
 fn as_number(digits: &str) -> String {
-    let bytes = hex::parse(digits).unwrap_or_default();
+    let bytes = from_hex(digits).unwrap_or_default();
     let number = match *bytes.as_slice() {
         [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
         [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
@@ -180,19 +181,19 @@ fn view(client: &Client, map: &str) -> Result<MapView, CliError> {
 fn element_path(client: &Client, map: &str, words: &[String]) -> Result<String, CliError> {
     let words = if words.first().is_some_and(|word| word == "key") { &words[1..] } else { words };
     let key = bytes::parse("key", words, view(client, map)?.key_len as usize)?;
-    Ok(format!("/v1/maps/{}/elements/{}", escape(map), hex::print(&key)))
+    Ok(format!("/v1/maps/{}/elements/{}", escape(map), to_hex(&key)))
 }
 
 fn update(client: &Client, map: &str, words: &[String], form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     let wanted = Wanted::read(words)?;
     let view = view(client, map)?;
     let key = bytes::parse("key", wanted.key, view.key_len as usize)?;
-    let path = format!("/v1/maps/{}/elements/{}", escape(map), hex::print(&key));
+    let path = format!("/v1/maps/{}/elements/{}", escape(map), to_hex(&key));
     let body = match wanted.value {
         [prog, program] if prog == "prog" => json!({ "program": program, "flags": wanted.flags }),
         words => {
             let value = bytes::parse("value", words, view.value_len as usize)?;
-            json!({ "value": hex::print(&value), "flags": wanted.flags })
+            json!({ "value": to_hex(&value), "flags": wanted.flags })
         }
     };
     let answer = client.send(&Method::PUT, &path, &body)?;

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::asking::{typed, write_json};
 use super::table::{Table, grouped};
-use super::{Api, CliError, Exit, Form, Out};
+use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::escape;
+use crate::limits::OBJECT_LEN_MAX;
 use crate::control::view::{ObjectView, ProgramView};
 
 /// List, load, attach and detach programs of a running host
@@ -31,6 +32,15 @@ enum Action {
     Load {
         /// The file, as clang made it
         object: PathBuf,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Unload an object none of whose programs is on a hook
+    Unload {
+        /// Name of the object, as kumite prog list shows it
+        object: String,
         #[command(flatten)]
         api: Api,
         #[command(flatten)]
@@ -64,6 +74,12 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     match &args.action {
         Action::List { api, form } => list(api, form, out),
         Action::Load { object, api, form } => load(object, api, form, out),
+        Action::Unload { object, api, form } => {
+            let path = format!("/v1/objects/{}", escape(object));
+            let answer = api.client()?.call(&Method::DELETE, &path, Default::default())?;
+            if form.json { write_json(out, &answer)? } else { writeln!(out, "{object}: unloaded")? }
+            Ok(Exit::Done)
+        }
         Action::Attach { program, hook, api, form } => {
             let path = format!("/v1/hooks/{hook}");
             let answer = api.client()?.send(&Method::PUT, &path, &json!({ "program": program }))?;
@@ -101,7 +117,7 @@ fn list(api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
 }
 
 fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
-    let bytes = read_object(object)?;
+    let bytes = object_file::bytes(object, OBJECT_LEN_MAX).map_err(|error| CliError::file(object, &error))?;
     let name = object.file_name().unwrap_or_default().to_string_lossy();
     let client = api.client()?;
     let answer = client.call(&Method::POST, &format!("/v1/objects?name={}", escape(&name)), bytes.into())?;
@@ -119,18 +135,4 @@ fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Resul
 
 fn or_none(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// The bytes of an object file, unless it is too long for any host.
-pub(super) fn read_object(path: &std::path::Path) -> Result<Vec<u8>, CliError> {
-    let failed = |error| CliError::file(path, &error);
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > crate::limits::OBJECT_LEN_MAX {
-        let max = crate::limits::OBJECT_LEN_MAX;
-        return Err(CliError::refused(format!(
-            "{}: {len} bytes, but a host takes {max}; strip the object",
-            path.display()
-        )));
-    }
-    std::fs::read(path).map_err(failed)
 }

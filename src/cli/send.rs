@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::asking::{typed, write_json};
 use super::table::grouped;
-use super::{Api, CliError, Exit, Form, Out};
+use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::source::{Flows, Rate};
 use crate::control::view::SourceView;
 use crate::control::{Client, escape};
+use crate::limits::OBJECT_LEN_MAX;
 
 /// How often the progress of a source is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             client.send(&Method::POST, "/v1/source", &body)?
         }
         (None, Some(capture)) => {
-            let bytes = super::prog::read_object(capture)?;
+            let bytes = object_file::bytes(capture, OBJECT_LEN_MAX).map_err(|error| CliError::file(capture, &error))?;
             let mut path = format!("/v1/source/capture?rate={}", escape(&args.rate.to_string()));
             for (name, value) in [("count", args.count), ("time_ms", time_ms)] {
                 path += &value.map(|value| format!("&{name}={value}")).unwrap_or_default();

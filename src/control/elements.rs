@@ -2,10 +2,11 @@
 //!
 //! Invariant: one request works on at most [`API_ELEMENTS_MAX`] elements, so that no map keeps others waiting.
 
+use super::Refusal;
 use super::view::{ElementView, ElementsView};
-use super::{Refusal, hex};
 use crate::limits::{API_ELEMENTS_LEN_MAX, API_ELEMENTS_MAX};
 use crate::maps::{Errno, Map, MapKind};
+use crate::report::{from_hex, to_hex};
 
 /// Types whose elements have a value for each worker.
 const PER_WORKER: [MapKind; 3] = [MapKind(5), MapKind::PERCPU_ARRAY, MapKind(10)];
@@ -17,7 +18,7 @@ pub(super) fn key(map: &dyn Map, digits: &str) -> Result<Vec<u8>, Refusal> {
 
 fn bytes(place: &str, map: &dyn Map, digits: &str, len: usize) -> Result<Vec<u8>, Refusal> {
     let name = &map.def().name;
-    let bytes = hex::parse(digits).filter(|bytes| bytes.len() == len);
+    let bytes = from_hex(digits).filter(|bytes| bytes.len() == len);
     bytes.ok_or_else(|| Refusal::Request {
         place: format!("map {name}: {place} {digits:?}"),
         what: format!("not {len} bytes in hexadecimal"),
@@ -31,7 +32,7 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
         let guard = crossbeam::epoch::pin();
         let held = (0..array.slot_count()).filter_map(|index| Some((index, array.slot(index, &guard)?)));
         let elements = held.map(|(index, slot)| ElementView {
-            key: hex::print(&index.to_le_bytes()),
+            key: to_hex(&index.to_le_bytes()),
             value: None,
             values: Vec::new(),
             program: Some(slot.name.clone()),
@@ -61,7 +62,7 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
             break;
         }
     }
-    Ok(ElementsView { elements, next: last.as_deref().map(hex::print) })
+    Ok(ElementsView { elements, next: last.as_deref().map(to_hex) })
 }
 
 /// The element with this key.
@@ -71,7 +72,7 @@ pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<ElementView, Refusal> 
         let slot = array.slot(index(map, key)?, &guard);
         let slot = slot.ok_or_else(|| refusal(map, "reading", Errno::ENOENT))?;
         let program = Some(slot.name.clone());
-        return Ok(ElementView { key: hex::print(key), value: None, values: Vec::new(), program });
+        return Ok(ElementView { key: to_hex(key), value: None, values: Vec::new(), program });
     }
     let value = map.host_lookup(key).map_err(|errno| refusal(map, "reading", errno))?;
     Ok(element(map, key, &value))
@@ -116,12 +117,12 @@ fn element(map: &dyn Map, key: &[u8], value: &[u8]) -> ElementView {
     let def = map.def();
     let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).expect("it fits in memory"));
     let (value, values) = if PER_WORKER.contains(&def.kind) && stride > 0 {
-        let each = value.chunks(stride).map(|value| hex::print(value.get(..len).unwrap_or(value)));
+        let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
         (None, each.collect())
     } else {
-        (Some(hex::print(value)), Vec::new())
+        (Some(to_hex(value)), Vec::new())
     };
-    ElementView { key: hex::print(key), value, values, program: None }
+    ElementView { key: to_hex(key), value, values, program: None }
 }
 
 /// What the map says about an element, in words.

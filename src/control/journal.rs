@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
-use super::hex;
 use super::view::{EventView, EventsView};
 use crate::flow::Event;
 use crate::limits::{JOURNAL_EVENTS_MAX, JOURNAL_RECORD_LEN_MAX};
+use crate::report::to_hex;
 
 /// The last events of a host.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Journal {
     /// Keeps a record of a ring buffer; of a long one its start.
     pub(super) fn keep_record(&mut self, at_ms: u64, map: &str, record: &[u8]) {
         let cut = &record[..record.len().min(JOURNAL_RECORD_LEN_MAX)];
-        self.push(at_ms, "record", hex::print(cut), Some(map.to_owned()));
+        self.push(at_ms, "record", to_hex(cut), Some(map.to_owned()));
     }
 
     fn push(&mut self, at_ms: u64, kind: &str, text: String, map: Option<String>) {

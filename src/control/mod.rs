@@ -9,7 +9,6 @@ mod address;
 pub mod api;
 mod client;
 mod elements;
-pub mod hex;
 mod journal;
 mod refusal;
 mod route;

@@ -1,6 +1,6 @@
 //! What the API says about a host: the JSON of its answers, for both sides.
 //!
-//! Invariant: plain values; keys and values of maps are hexadecimal digits (see [`super::hex`]).
+//! Invariant: plain values; keys and values of maps are hexadecimal digits .
 
 use serde::{Deserialize, Serialize};
 

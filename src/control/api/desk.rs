@@ -8,7 +8,7 @@ use crate::control::Refusal;
 use crate::control::journal::Journal;
 use crate::control::source::Sending;
 use crate::control::view::EventsView;
-use crate::flow::Host;
+use crate::flow::{Host, InstanceId};
 use crate::maps::Map;
 use crate::vm::{Instance, Loaded};
 
@@ -72,7 +72,7 @@ impl Desk {
         for event in self.host.events() {
             journal.keep(at_ms, event);
         }
-        for instance in self.host.instances() {
+        for (_, instance) in self.objects() {
             for (_, map) in instance.maps() {
                 if let Some(ring) = map.as_ring_buffer() {
                     ring.read(|record| journal.keep_record(at_ms, &map.def().name, record));
@@ -82,48 +82,35 @@ impl Desk {
         journal.since(since)
     }
 
-    /// The program called `NAME` or `OBJECT/NAME`.
+    /// The objects, oldest first.
+    pub(super) fn objects(&self) -> impl DoubleEndedIterator<Item = (InstanceId, Arc<Instance>)> {
+        self.host.instances().into_iter()
+    }
+
+    /// The newest object of this name.
+    pub(super) fn object(&self, name: &str) -> Result<(InstanceId, Arc<Instance>), Refusal> {
+        let found = self.objects().rev().find(|(_, instance)| instance.name() == name);
+        found.ok_or_else(|| Refusal::Absent { kind: "object", name: name.to_owned(), mend: "see kumite prog list" })
+    }
+
+    /// The program called `NAME`, of the newest object that has it, or `OBJECT/NAME`.
     pub(super) fn program(&self, name: &str) -> Result<Arc<Loaded>, Refusal> {
-        let programs = self.host.instances().into_iter().flat_map(|instance| {
-            let programs = instance.programs().to_vec();
-            programs.into_iter().map(move |program| (Arc::clone(&instance), program))
-        });
-        let own = |program: &Arc<Loaded>| program.linked().program().name().to_owned();
-        let found = programs.filter(|(instance, program)| is_called(instance, &own(program), name));
-        one("program", name, found.map(|(instance, program)| (instance.name().to_owned(), program)).collect())
-    }
-
-    /// The map called `NAME` or `OBJECT/NAME`.
-    pub(super) fn map(&self, name: &str) -> Result<Arc<dyn Map>, Refusal> {
-        let maps = self.host.instances().into_iter().flat_map(|instance| {
-            let maps = instance.maps().to_vec();
-            maps.into_iter().map(move |(_, map)| (Arc::clone(&instance), map))
-        });
-        let found = maps.filter(|(instance, map)| is_called(instance, &map.def().name, name));
-        one("map", name, found.map(|(instance, map)| (instance.name().to_owned(), map)).collect())
-    }
-}
-
-fn is_called(instance: &Instance, own: &str, name: &str) -> bool {
-    own == name || name.strip_suffix(own).and_then(|rest| rest.strip_suffix('/')) == Some(instance.name())
-}
-
-/// The only one that has the name.
-fn one<T>(kind: &'static str, name: &str, mut found: Vec<(String, T)>) -> Result<T, Refusal> {
-    match found.len() {
-        0 => Err(Refusal::Absent {
-            kind,
-            name: name.to_owned(),
-            mend: if kind == "map" { "see kumite map list" } else { "see kumite prog list" },
-        }),
-        1 => Ok(found.remove(0).1),
-        _ => {
-            let objects: Vec<String> = found.into_iter().map(|(object, _)| object).collect();
-            Err(Refusal::Conflict {
-                place: format!("{kind} {name}"),
-                what: format!("objects {} have one each", objects.join(" and ")),
-                mend: format!("write OBJECT/{name}"),
-            })
+        if let Some((object, name)) = name.rsplit_once('/') {
+            let (_, instance) = self.object(object)?;
+            return instance.expect_program(name).cloned().map_err(|error| Refusal::Guest { text: error.to_string() });
         }
+        self.host.program(name).map_err(|error| super::programs::refusal(&error))
+    }
+
+    /// The map called `NAME`, of the newest object that has it, or `OBJECT/NAME`, with the object's name.
+    pub(super) fn map(&self, name: &str) -> Result<(String, Arc<dyn Map>), Refusal> {
+        let own = |(_, instance): (InstanceId, Arc<Instance>), name: &str| {
+            instance.map(name).map(|map| (instance.name().to_owned(), Arc::clone(map)))
+        };
+        let found = match name.rsplit_once('/') {
+            Some((object, name)) => own(self.object(object)?, name),
+            None => self.objects().rev().find_map(|object| own(object, name)),
+        };
+        found.ok_or_else(|| Refusal::Absent { kind: "map", name: name.to_owned(), mend: "see kumite map list" })
     }
 }

@@ -14,7 +14,7 @@ pub(super) const MAPS: Route<Desk> =
 
 fn maps(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     let mut views = Vec::new();
-    for instance in desk.host().instances() {
+    for (_, instance) in desk.objects() {
         views.extend(instance.maps().iter().map(|(_, map)| view(instance.name(), map.def())));
     }
     Ok(json!(views))
@@ -36,11 +36,8 @@ pub(super) const MAP: Route<Desk> =
     Route { path: "/v1/maps/{map}", method: Method::GET, what: "One map.", body: Body::Json, answer: map };
 
 fn map(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?;
-    let owner = desk.host().instances().into_iter().find(|instance| {
-        instance.maps().iter().any(|(_, own)| std::ptr::addr_eq(std::ptr::from_ref(&**own), std::ptr::from_ref(&*map)))
-    });
-    Ok(json!(view(owner.as_ref().map_or("", |instance| instance.name()), map.def())))
+    let (object, map) = desk.map(call.param("map"))?;
+    Ok(json!(view(&object, map.def())))
 }
 
 pub(super) const ELEMENTS: Route<Desk> = Route {
@@ -52,7 +49,7 @@ pub(super) const ELEMENTS: Route<Desk> = Route {
 };
 
 fn all(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?;
+    let (_, map) = desk.map(call.param("map"))?;
     let after = call.query("after").map(|digits| elements::key(&*map, digits)).transpose()?;
     Ok(json!(elements::part(&*map, after.as_deref())?))
 }
@@ -66,7 +63,7 @@ pub(super) const LOOKUP: Route<Desk> = Route {
 };
 
 fn lookup(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?;
+    let (_, map) = desk.map(call.param("map"))?;
     let key = elements::key(&*map, call.param("key"))?;
     Ok(json!(elements::lookup(&*map, &key)?))
 }
@@ -89,7 +86,7 @@ struct Update {
 }
 
 fn update(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?;
+    let (_, map) = desk.map(call.param("map"))?;
     let key = elements::key(&*map, call.param("key"))?;
     let wanted: Update = call.json()?;
     let flags = wanted.flags.as_deref().unwrap_or("any");
@@ -129,7 +126,7 @@ pub(super) const DELETE: Route<Desk> = Route {
 };
 
 fn delete(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?;
+    let (_, map) = desk.map(call.param("map"))?;
     let key = elements::key(&*map, call.param("key"))?;
     match map.as_program_array() {
         Some(array) => {

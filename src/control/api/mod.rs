@@ -33,6 +33,7 @@ pub static ROUTES: &[Route<Desk>] = &[
     maps::UPDATE,
     programs::SET_MODE,
     programs::LOAD,
+    programs::UNLOAD,
     programs::PROGRAMS,
     LIST,
     source::STOP_SOURCE,

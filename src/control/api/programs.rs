@@ -17,7 +17,7 @@ pub(super) const PROGRAMS: Route<Desk> =
 fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     let stats = desk.host().stats().programs;
     let mut views = Vec::new();
-    for instance in desk.host().instances() {
+    for (_, instance) in desk.objects() {
         for loaded in instance.programs() {
             let program = loaded.linked().program();
             let known = stats.iter().find(|known| known.id == loaded.linked().id());
@@ -49,7 +49,9 @@ fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let name: String = call.query("name").unwrap_or("object").chars().filter(|c| !c.is_control()).collect();
     let name: String = name.chars().take(NAME_LEN_MAX).collect();
     let object = Object::parse(&name, &call.body).map_err(guest)?;
-    let instance = desk.host().load(&object).map_err(guest)?;
+    let id = desk.host().load(&object).map_err(|error| refusal(&error))?;
+    let loaded = desk.objects().find(|(own, _)| *own == id);
+    let (_, instance) = loaded.ok_or_else(|| guest(format!("{name}: unloaded meanwhile; load it again")))?;
     let refused = instance
         .refused()
         .iter()
@@ -67,8 +69,40 @@ fn guest(error: impl ToString) -> Refusal {
 }
 
 /// What the host's error means for whoever asked.
-pub(super) fn refusal(error: HostError) -> Refusal {
-    Refusal::Guest { text: error.to_string() }
+pub(super) fn refusal(error: &HostError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        HostError::Port(_)
+        | HostError::Cage(_)
+        | HostError::Thread { .. }
+        | HostError::WorkerLost { .. }
+        | HostError::Stopped { .. } => Refusal::Host { text },
+        HostError::WorkerCount { .. }
+        | HostError::FrameLen { .. }
+        | HostError::Load(_)
+        | HostError::NoInstance { .. }
+        | HostError::InUse { .. }
+        | HostError::NoMap { .. }
+        | HostError::NotProgramArray { .. }
+        | HostError::Slot { .. }
+        | HostError::NoProgram { .. }
+        | HostError::Kind { .. }
+        | HostError::NothingAttached { .. } => Refusal::Guest { text },
+    }
+}
+
+pub(super) const UNLOAD: Route<Desk> = Route {
+    path: "/v1/objects/{object}",
+    method: Method::DELETE,
+    what: "Unloads an object none of whose programs is on a hook.",
+    body: Body::Json,
+    answer: unload,
+};
+
+fn unload(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
+    let (id, instance) = desk.object(call.param("object"))?;
+    desk.host().unload(id).map_err(|error| refusal(&error))?;
+    Ok(json!({ "object": instance.name() }))
 }
 
 pub(super) const HOOKS: Route<Desk> = Route {
@@ -115,7 +149,7 @@ fn attach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let hook = hook(call)?;
     let wanted: Attach = call.json()?;
     let program = desk.program(&wanted.program)?;
-    desk.host().attach(&program, hook).map_err(refusal)?;
+    desk.host().attach(&program, hook).map_err(|error| refusal(&error))?;
     Ok(json!({ "hook": hook.name(), "program": program.linked().program().name() }))
 }
 
@@ -129,7 +163,7 @@ pub(super) const DETACH: Route<Desk> = Route {
 
 fn detach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let hook = hook(call)?;
-    desk.host().detach(hook).map_err(refusal)?;
+    desk.host().detach(hook).map_err(|error| refusal(&error))?;
     Ok(json!({ "hook": hook.name(), "program": null }))
 }
 
@@ -159,6 +193,6 @@ fn set_mode(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
         "all" => ModeTarget::All,
         name => ModeTarget::Program(desk.program(name)?.linked().program().name().to_owned()),
     };
-    desk.host().set_mode(&target, mode).map_err(refusal)?;
+    desk.host().set_mode(&target, mode).map_err(|error| refusal(&error))?;
     Ok(json!({ "program": wanted.program, "mode": mode.name() }))
 }

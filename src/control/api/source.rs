@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Desk;
-use crate::control::source::{Capture, Flows, Frames, Link, Pace, Progress, Rate, Sending, SourceError, State};
+use crate::control::source::{Flows, Frames, Link, Pace, Progress, Rate, Sending, SourceError, State};
 use crate::control::view::SourceView;
 use crate::control::{Body, Call, Refusal, Route};
 use crate::flow::{Host, MacAddr};
@@ -109,12 +109,12 @@ pub(super) const SEND_CAPTURE: Route<Desk> = Route {
 };
 
 fn send_capture(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let capture = Capture::parse(&call.body).map_err(request)?;
+    let frames = Frames::captured(&call.body).map_err(request)?;
     let rate = call.query("rate").map_or(Ok(RATE_DEFAULT), str::parse).map_err(request)?;
     let count = call.query("count").map(|_| call.query_number("count", 0)).transpose()?;
     let time_ms = call.query("time_ms").map(|_| call.query_number("time_ms", 0)).transpose()?;
-    let once = if time_ms.is_none() { Some(capture.frames().len() as u64) } else { None };
-    start(desk, Frames::Capture(capture), pace(rate, count.or(once), time_ms))
+    let once = if time_ms.is_none() { Some(frames.count()) } else { None };
+    start(desk, frames, pace(rate, count.or(once), time_ms))
 }
 
 fn pace(rate: Rate, count: Option<u64>, time_ms: Option<u64>) -> Pace {
@@ -126,7 +126,7 @@ fn request(error: SourceError) -> Refusal {
         SourceError::Thread { .. } => Refusal::Host { text: error.to_string() },
         SourceError::Flows { .. }
         | SourceError::Rate { .. }
-        | SourceError::Capture { .. }
+        | SourceError::Capture(_)
         | SourceError::FrameLen { .. } => Refusal::Guest { text: error.to_string() },
     }
 }

@@ -259,6 +259,12 @@ pub struct Flows {
 }
 
 impl Flows {
+    /// Frames until all combinations of all flows have come.
+    pub(super) fn count(&self) -> u64 {
+        let most = self.flows.iter().map(Flow::combination_count).max().unwrap_or(0);
+        most.saturating_mul(self.flows.len() as u64)
+    }
+
     /// The flow whose turn it is at frame `number`, and the number of its combination.
     pub(super) fn turn(&self, number: u64) -> (&Flow, u64) {
         let count = self.flows.len() as u64;

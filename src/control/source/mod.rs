@@ -2,17 +2,18 @@
 //!
 //! Invariant: knows nothing of hosts; frames go where a function says, and what it does not accept is offered again.
 
-mod capture;
 mod flows;
 mod frames;
 mod pace;
 mod sending;
 
-pub use capture::Capture;
 pub use flows::{Addresses, Flow, Flows, Ports, Protocol};
 pub use frames::Link;
 pub use pace::{Pace, Rate};
 pub use sending::{Frames, Progress, Sending, State};
+
+use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN};
+use crate::report::CaptureError;
 
 /// A description or capture that gives no frames.
 #[derive(Debug, thiserror::Error)]
@@ -32,22 +33,17 @@ pub enum SourceError {
         text: String,
     },
     /// The bytes are no capture.
-    #[error("capture: {what}; send a pcap or pcapng file of Ethernet frames")]
-    Capture {
-        /// What is wrong.
-        what: String,
-    },
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// A frame of the capture does not go through the wire.
-    #[error("capture frame {number}: {len} bytes, but the wire takes {min} to {max}; cut the frame out of the file")]
+    #[error(
+        "capture frame {number}: {len} bytes, but the wire takes {FRAME_LEN_MIN} to {FRAME_LEN_MAX}; cut the frame out of the file"
+    )]
     FrameLen {
         /// Number of the frame in the file, from 1.
         number: usize,
         /// Its length in bytes.
         len: usize,
-        /// Least length in bytes.
-        min: usize,
-        /// Greatest length in bytes.
-        max: usize,
     },
     /// No thread.
     #[error("source: cannot start a thread: {source}; end other programs")]

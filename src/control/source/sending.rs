@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::frames;
-use super::{Capture, Flows, Link, Pace, SourceError};
-use crate::limits::BURST_MAX;
+use super::{Flows, Link, Pace, SourceError};
+use crate::limits::{BURST_MAX, FRAME_LEN_MAX, FRAME_LEN_MIN};
+use crate::report::{Capture, CapturedFrame};
 
 /// Longest sleep of the thread: how late it notices that it should stop.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
@@ -21,11 +22,33 @@ const REFUSED_SLEEP: Duration = Duration::from_micros(50);
 pub enum Frames {
     /// Frames made from a description.
     Flows(Flows, Link),
-    /// Frames of a capture.
-    Capture(Capture),
+    /// Frames of a capture; there is at least one.
+    Captured(Vec<CapturedFrame>),
 }
 
 impl Frames {
+    /// The frames of a capture file, all of lengths that the wire takes.
+    ///
+    /// # Errors
+    /// [`SourceError::Capture`], [`SourceError::FrameLen`].
+    pub fn captured(file: &[u8]) -> Result<Self, SourceError> {
+        let frames = Capture::read(file)?;
+        let takes = FRAME_LEN_MIN as usize..=FRAME_LEN_MAX as usize;
+        match frames.iter().position(|frame| !takes.contains(&frame.bytes.len())) {
+            Some(index) => Err(SourceError::FrameLen { number: index + 1, len: frames[index].bytes.len() }),
+            None => Ok(Self::Captured(frames)),
+        }
+    }
+
+    /// How many there are before they come again.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Flows(flows, _) => flows.count(),
+            Self::Captured(frames) => frames.len() as u64,
+        }
+    }
+
     /// Writes the frame with this number over `frame`.
     pub fn write(&self, number: u64, frame: &mut Vec<u8>) {
         match self {
@@ -33,11 +56,10 @@ impl Frames {
                 let (flow, combination) = flows.turn(number);
                 frames::write(flow, combination, number, *link, frame);
             }
-            Self::Capture(capture) => {
-                let captured = capture.frames();
-                let index = number % captured.len() as u64;
+            Self::Captured(frames) => {
+                let index = number % frames.len() as u64;
                 frame.clear();
-                frame.extend_from_slice(&captured[usize::try_from(index).expect("below a length")]);
+                frame.extend_from_slice(&frames[usize::try_from(index).expect("below a length")].bytes);
             }
         }
     }
@@ -249,6 +271,26 @@ mod tests {
             assert_eq!(frame[42..50], (number as u64).to_be_bytes());
         }
         assert_eq!(seen.len(), 1000);
+    }
+
+    #[test]
+    fn a_capture_gives_its_frames_round_and_round() {
+        let captured = |lens: &[usize]| {
+            let frame = |len: &usize| CapturedFrame { at: Duration::ZERO, bytes: vec![1; *len] };
+            Frames::captured(&Capture::Pcap.write(&lens.iter().map(frame).collect::<Vec<_>>()))
+        };
+        let frames = captured(&[60, 61]).expect("frames");
+        let mut frame = Vec::new();
+        let lens = [0, 1, 2, u64::MAX].map(|number| {
+            frames.write(number, &mut frame);
+            frame.len()
+        });
+        assert_eq!(lens, [60, 61, 60, 61]);
+        assert_eq!(
+            captured(&[60, 9]).expect_err("too short").to_string(),
+            "capture frame 2: 9 bytes, but the wire takes 14 to 1792; cut the frame out of the file"
+        );
+        assert_eq!(captured(&[]).expect_err("empty").to_string(), "capture: it holds no frame; capture some");
     }
 
     #[test]
