@@ -7,6 +7,7 @@ mod control;
 mod engines;
 mod flow;
 mod isa;
+mod isa_kernel;
 mod kernel;
 mod llvm;
 mod maps_oracle;
