@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use kumite::maps::Errno;
 
-use super::{Command, bpf, owned_fd};
+use super::{Command, bpf, owned_fd, pinned};
 
 /// A map of the kernel; it goes when this is dropped.
 #[derive(Debug)]
@@ -49,13 +49,61 @@ impl KernelMap {
             ..CreateAttr::default()
         };
         let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
+        Ok(Self { fd, key_len: key_len as usize, value_len: Self::whole_value_len(kind, value_len) })
+    }
+
+    /// A map that is pinned; the caller knows its type and lengths.
+    pub(crate) fn open(path: &std::path::Path, kind: u32, key_len: u32, value_len: u32) -> Result<Self, Errno> {
+        let value_len = Self::whole_value_len(kind, value_len);
+        Ok(Self { fd: pinned(path)?, key_len: key_len as usize, value_len })
+    }
+
+    /// Bytes of a value as bpf(2) gives and takes it.
+    fn whole_value_len(kind: u32, value_len: u32) -> usize {
         let per_cpu = matches!(kind, 5 | 6 | 10 | 21);
-        let value_len = if per_cpu {
-            value_len.next_multiple_of(8) as usize * Self::possible_processors()
-        } else {
-            value_len as usize
+        if per_cpu { value_len.next_multiple_of(8) as usize * Self::possible_processors() } else { value_len as usize }
+    }
+
+    /// The records of a ring buffer of `len` bytes that nobody has read: those submitted, in order.
+    pub(crate) fn records(&self, len: u32) -> Vec<Vec<u8>> {
+        const PAGE_LEN: usize = 4096;
+        const BUSY: u32 = 1 << 31;
+        const DISCARDED: u32 = 1 << 30;
+        let len = len as usize;
+        let mapped_len = PAGE_LEN + len;
+        // The page of the producer's position, then the data.
+        // SAFETY: a fresh mapping at an address of the kernel's choice; touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                mapped_len,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                self.fd(),
+                i64::try_from(PAGE_LEN).expect("small"),
+            )
         };
-        Ok(Self { fd, key_len: key_len as usize, value_len })
+        assert_ne!(start, libc::MAP_FAILED, "a ring buffer can be mapped");
+        let mut bytes = vec![0u8; mapped_len];
+        // SAFETY: the mapping is as long as the vector, and nothing runs that could write to the ring.
+        unsafe { std::ptr::copy_nonoverlapping(start.cast::<u8>(), bytes.as_mut_ptr(), mapped_len) };
+        // SAFETY: the mapping was made above and is not used again.
+        unsafe { libc::munmap(start, mapped_len) };
+        let produced = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("8"))).expect("64 bits");
+        assert!(produced <= len, "a test sends no more than the ring holds");
+        let data = &bytes[PAGE_LEN..];
+        let mut records = Vec::new();
+        let mut at = 0;
+        while at < produced {
+            let header = u32::from_le_bytes(data[at..at + 4].try_into().expect("4"));
+            assert_eq!(header & BUSY, 0, "every record is finished");
+            let record_len = (header & !DISCARDED) as usize;
+            if header & DISCARDED == 0 {
+                records.push(data[at + 8..at + 8 + record_len].to_vec());
+            }
+            at += (8 + record_len).next_multiple_of(8);
+        }
+        records
     }
 
     /// How many values a per-CPU element has.

@@ -24,6 +24,7 @@ pub(crate) enum Command {
     MapDelete = 3,
     MapNextKey = 4,
     ProgramLoad = 5,
+    ObjectGet = 7,
     TestRun = 10,
     MapLookupAndDelete = 21,
     MapFreeze = 22,
@@ -46,6 +47,21 @@ fn owned_fd(answer: i64) -> OwnedFd {
     let fd = i32::try_from(answer).expect("descriptors are ints");
     // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ObjectAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `BPF_OBJ_GET`: what is pinned at a path of its file system.
+fn pinned(path: &std::path::Path) -> Result<OwnedFd, Errno> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path has no zero byte");
+    let mut attr = ObjectAttr { path: path.as_ptr() as u64, ..ObjectAttr::default() };
+    Ok(owned_fd(bpf(Command::ObjectGet, &mut attr)?))
 }
 
 /// Whether the kernel lets us use bpf(2). Where it does not, prints `skipped: no bpf(2)`.

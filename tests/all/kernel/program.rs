@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use kumite::maps::Errno;
 
-use super::{Command, bpf, owned_fd};
+use super::{Command, bpf, owned_fd, pinned};
 
 /// Bytes of verifier log that we keep.
 const LOG_LEN: u32 = 1 << 20;
@@ -119,6 +119,11 @@ impl KernelProgram {
                 Err(Refused { errno, log: String::from_utf8_lossy(&log[..len]).into_owned() })
             }
         }
+    }
+
+    /// A program that is pinned.
+    pub(crate) fn open(path: &std::path::Path) -> Result<Self, Errno> {
+        Ok(Self { fd: pinned(path)? })
     }
 
     /// Its descriptor, for program arrays.

@@ -1,0 +1,257 @@
+//! Our own C programs: built by every clang, run by every engine and by the kernel, compared frame by frame.
+
+pub(crate) mod clang;
+mod frames;
+mod kernel_object;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kumite::elf::Object;
+use kumite::maps::Map;
+use kumite::report::{FrameReport, RunRequest, TestRun, from_hex};
+use kumite::verdict::ProgramKind;
+use kumite::vm::Mode;
+
+use crate::kernel::{self, KernelMap, TestInput};
+use crate::random::Random;
+use kernel_object::KernelObject;
+
+/// Frames of one comparison.
+const FRAME_COUNT: usize = 60;
+
+/// What maps hold before: map, key, value.
+type Preset<'a> = &'a [(&'a str, Vec<u8>, Vec<u8>)];
+
+/// Every element of a map by key, the values of processor 0 only.
+type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn elements_of(map: &dyn Map) -> Elements {
+    let mut elements = Elements::new();
+    let mut key = map.next_key(None).ok();
+    while let Some(at) = key {
+        let value = map.host_lookup(&at).expect("the key was just named");
+        key = map.next_key(Some(&at)).ok();
+        elements.insert(at, value);
+    }
+    elements
+}
+
+fn elements_in_kernel(map: &KernelMap, value_len: usize) -> Elements {
+    let mut elements = Elements::new();
+    let mut key = map.next_key(None).ok();
+    while let Some(at) = key {
+        let mut value = map.lookup(&at).expect("the key was just named");
+        value.truncate(value_len);
+        key = map.next_key(Some(&at)).ok();
+        elements.insert(at, value);
+    }
+    elements
+}
+
+fn records_of(map: &dyn Map) -> Option<Vec<Vec<u8>>> {
+    let ring = map.as_ring_buffer()?;
+    let mut records = Vec::new();
+    ring.read(|record| records.push(record.to_vec()));
+    Some(records)
+}
+
+fn frames(seed: u64, kind: ProgramKind) -> Vec<Vec<u8>> {
+    // The kernel makes no skb of a packet that ends within its network header.
+    let len_min = if kind == ProgramKind::Xdp { 14 } else { 14 + 40 };
+    let mut random = Random::new(seed);
+    let all = std::iter::repeat_with(|| frames::frame(&mut random));
+    all.filter(|frame| frame.len() >= len_min).take(FRAME_COUNT).collect()
+}
+
+fn parse(path: &Path) -> Object {
+    let bytes = std::fs::read(path).expect("the compiler wrote it");
+    let object = Object::parse(&path.display().to_string(), &bytes).expect("an object of clang");
+    let refused: Vec<String> = object.refused.iter().map(|refused| refused.reason.to_string()).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    object
+}
+
+fn test_run(object: &Object, program: &str, preset: Preset<'_>) -> TestRun {
+    let run = TestRun::new(&RunRequest { object, program: Some(program), presets: &[] });
+    let run = run.unwrap_or_else(|error| panic!("{error}"));
+    for (map, key, value) in preset {
+        run.instance().map(map).expect("a map of the object").host_update(key, value, 0).expect("room");
+    }
+    run
+}
+
+fn reports(run: &TestRun, mode: Mode, frames: &[Vec<u8>]) -> Vec<FrameReport> {
+    let reports = run.reports(mode, 1, frames.iter().map(Vec::as_slice));
+    reports.map(|report| report.expect("frames of ordinary length")).collect()
+}
+
+/// Runs a program of an object on the same frames in every mode, and in the kernel where that can be.
+fn compare(path: &Path, program: &str, preset: Preset<'_>) {
+    let object = parse(path);
+    let kind = object.program(program).expect("a program of the object").kind();
+    let frames = frames(7, kind);
+    let verified = test_run(&object, program, preset);
+    let expected = reports(&verified, Mode::Verify, &frames);
+    let place = |number: usize| format!("{} {program} frame {number}", path.display());
+    let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, report) in expected.iter().enumerate() {
+        assert_eq!(report.trap, None, "{}", place(number));
+        let findings: Vec<String> = report.findings.iter().map(|finding| format!("{finding:?}")).collect();
+        assert!(findings.is_empty(), "{}: {findings:?}", place(number));
+        *verdicts.entry(report.verdict).or_default() += 1;
+    }
+    println!("{} {program}: {verdicts:?}", path.display());
+    for mode in [Mode::Fast, Mode::Instrumented] {
+        let run = test_run(&object, program, preset);
+        for (number, (report, expected)) in reports(&run, mode, &frames).iter().zip(&expected).enumerate() {
+            let essence = |report: &FrameReport| {
+                (
+                    report.retval,
+                    report.data_out.clone(),
+                    report.meta_out.clone(),
+                    report.tail_calls,
+                    report.trap.clone(),
+                )
+            };
+            assert_eq!(essence(report), essence(expected), "{} in {mode} mode", place(number));
+        }
+        for ((_, map), (_, expected)) in run.instance().maps().iter().zip(verified.instance().maps()) {
+            let name = &map.def().name;
+            if map.as_program_array().is_some() {
+                continue;
+            }
+            assert_eq!(elements_of(map.as_ref()), elements_of(expected.as_ref()), "map {name} in {mode} mode");
+        }
+    }
+    if !KernelObject::available() {
+        return;
+    }
+    kernel::stay_on_processor_0();
+    let kernel = KernelObject::load(path);
+    let map_of = |name: &str| {
+        let map = verified.instance().map(name).expect("a map of the object");
+        kernel.map(map.def())
+    };
+    for (map, key, value) in preset {
+        map_of(map).update(key, value, 0).expect("room");
+    }
+    let judge = kernel.program(program);
+    for (number, (frame, report)) in frames.iter().zip(&expected).enumerate() {
+        let output = judge.test_run(&TestInput { packet: frame, ctx: &[], repeat: 1 });
+        let output = output.unwrap_or_else(|errno| panic!("{}: {errno}: {frame:02x?}", place(number)));
+        assert_eq!(report.retval, output.retval, "{}: return value", place(number));
+        // The kernel gives metadata out with the packet.
+        let left = from_hex(&format!("{}{}", report.meta_out, report.data_out));
+        assert_eq!(left, Some(output.packet), "{}: packet", place(number));
+    }
+    for (_, map) in verified.instance().maps() {
+        let def = map.def();
+        let theirs = map_of(&def.name);
+        if let Some(records) = records_of(map.as_ref()) {
+            assert_eq!(records, theirs.records(def.max_entries), "records of {}", def.name);
+        } else if map.as_program_array().is_none() {
+            let ours = elements_of(map.as_ref());
+            let value_len = ours.values().next().map_or(0, Vec::len);
+            assert_eq!(ours, elements_in_kernel(&theirs, value_len), "map {}", def.name);
+        }
+    }
+}
+
+/// Builds a source with every compiler and cpu version from `cpu_min` on, and compares each of its programs.
+fn compare_builds(source: &str, cpu_min: &str, programs: &[&str], preset: Preset<'_>) {
+    for (compiler, cpus) in clang::COMPILERS {
+        if !clang::available(compiler) {
+            continue;
+        }
+        for cpu in cpus.iter().filter(|cpu| **cpu >= cpu_min) {
+            let object = clang::build(compiler, cpu, source);
+            for program in programs {
+                compare(&object, program, preset);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_parser_counts_as_in_the_kernel() {
+    compare_builds("tests/programs/parse.c", "v1", &["parse"], &[]);
+}
+
+#[test]
+fn a_tunnel_wraps_unwraps_cuts_and_annotates_as_in_the_kernel() {
+    compare_builds("tests/programs/tunnel.c", "v1", &["wrap", "unwrap", "resize", "annotate"], &[]);
+}
+
+#[test]
+fn global_variables_of_every_section_end_as_in_the_kernel() {
+    compare_builds("tests/programs/globals.c", "v1", &["globals"], &[]);
+}
+
+#[test]
+fn functions_call_functions_as_in_the_kernel() {
+    compare_builds("tests/programs/functions.c", "v1", &["short_chain", "long_chain"], &[]);
+}
+
+#[test]
+fn atomic_operations_leave_what_they_leave_in_the_kernel() {
+    compare_builds("tests/programs/atomics.c", "v3", &["atomics"], &[]);
+}
+
+#[test]
+fn checksums_by_helper_are_those_of_the_kernel() {
+    compare_builds("tests/programs/sums.c", "v1", &["answer", "whole_header"], &[]);
+}
+
+#[test]
+fn ring_buffer_records_are_those_of_the_kernel() {
+    compare_builds("tests/programs/events.c", "v1", &["events_of_frames"], &[]);
+}
+
+#[test]
+fn a_tc_program_classifies_as_in_the_kernel() {
+    compare_builds("tests/programs/classify.c", "v1", &["classify"], &[]);
+}
+
+#[test]
+fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
+    let programs = ["balance", "backend_0", "backend_1", "backend_local"];
+    compare_builds("src/cli/demo/balancer.c", "v1", &programs, &[]);
+}
+
+#[test]
+fn a_firewall_judges_as_in_the_kernel() {
+    let prefix = |len: u32, address: [u8; 4]| [&len.to_le_bytes()[..], &address].concat();
+    let rule = |action: u32| [&action.to_le_bytes()[..], &[0; 12]].concat();
+    let preset = [
+        ("blocklist", prefix(24, [10, 0, 7, 0]), vec![0; 8]),
+        ("blocklist", prefix(32, [10, 0, 1, 200]), vec![0; 8]),
+        ("blocklist", prefix(8, [11, 0, 0, 0]), vec![0; 8]),
+        ("rules", vec![0, 53, 17, 0], rule(1)),
+        ("rules", vec![0, 80, 6, 0], rule(3)),
+        ("rules", vec![0, 0, 1, 0], rule(1)),
+    ];
+    compare_builds("src/cli/demo/firewall.c", "v1", &["firewall"], &preset);
+}
+
+#[test]
+fn the_demonstrations_objects_are_what_their_sources_say() {
+    if !clang::available("clang-19") {
+        return;
+    }
+    for name in ["balancer", "firewall"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = format!("src/cli/demo/{name}.c");
+        let options = ["-fdebug-compilation-dir=."];
+        let built = parse(&clang::build_with("clang-19", "v3", &root.join(&source), &options));
+        let kept = parse(&root.join(format!("src/cli/demo/{name}.o")));
+        assert_eq!(kept.programs.len(), built.programs.len());
+        for (kept, built) in kept.programs.iter().zip(&built.programs) {
+            let advice = "build src/cli/demo again as its C files say";
+            assert_eq!(kept.name(), built.name(), "{advice}");
+            assert_eq!(kept.insns(), built.insns(), "{name}.o {}: {advice}", kept.name());
+        }
+        let defs = |object: &Object| object.maps.iter().map(|map| map.def.clone()).collect::<Vec<_>>();
+        assert_eq!(defs(&kept), defs(&built));
+    }
+}
