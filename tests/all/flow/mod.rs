@@ -1,6 +1,9 @@
 //! Hosts on loopback: what becomes of frames, that each is counted once, and that changes under load lose none.
 //!
-//! What sits on the hooks here is written in Rust; programs come through the same door.
+//! What sits on the hooks here is written in Rust; loaded programs, in `programs`, come through the same door.
+
+mod programs;
+mod stack;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
