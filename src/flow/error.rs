@@ -35,8 +35,8 @@ pub enum HostError {
         /// What the system answered.
         source: io::Error,
     },
-    /// A worker ended before it was ready.
-    #[error("host {host}: worker {worker} failed at its start; report the panic above")]
+    /// A worker ended by a mistake of kumite's.
+    #[error("host {host}: worker {worker} failed; report its panic and start the host again")]
     WorkerLost {
         /// Name of the host.
         host: String,
@@ -157,7 +157,7 @@ mod tests {
             [
                 "host red: 65 workers; choose 1 to 64",
                 "host red: cannot start worker 3: Resource temporarily unavailable (os error 11); raise `ulimit -u`",
-                "host red: worker 3 failed at its start; report the panic above",
+                "host red: worker 3 failed; report its panic and start the host again",
                 "host red: stopped; start another",
                 "frame 2 of 9000 bytes: cannot be sent; send frames of 14 to 1792 bytes",
                 "object 7: not loaded; list the objects for their numbers",

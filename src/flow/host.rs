@@ -330,7 +330,7 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError::FrameLen`] at the first frame that cannot be sent, if none before it was taken;
-    /// [`HostError::Stopped`].
+    /// [`HostError::Stopped`]; [`HostError::WorkerLost`] when nobody is left to send it.
     pub fn send(&self, frames: &[&[u8]]) -> Result<usize, HostError> {
         let _state = self.running()?;
         let mut called = 0u64;
@@ -342,8 +342,12 @@ impl Host {
                 }
                 break;
             }
-            let worker = worker_of(frame, self.config.worker_count) as usize;
+            let worker_number = worker_of(frame, self.config.worker_count);
+            let worker = worker_number as usize;
             if !self.outboxes[worker].put(frame) {
+                if taken == 0 && self.shared.workers[worker].gone.load(Ordering::Acquire) {
+                    return Err(HostError::WorkerLost { host: self.config.name.clone(), worker: worker_number });
+                }
                 break;
             }
             taken += 1;

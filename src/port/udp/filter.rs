@@ -69,6 +69,9 @@ pub(super) fn by_flow(worker_count: u32) -> Vec<sock_filter> {
 
 /// The worker that [`by_flow`] chooses, for frames that do not come through the kernel.
 pub(super) fn worker_of(frame: &[u8], worker_count: u32) -> u32 {
+    if worker_count == 1 {
+        return 0;
+    }
     let word = |at: usize| frame.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
     let half = |at: usize| frame.get(at..at + 2).map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])));
     let hash = |protocol_at: usize, words_at: std::ops::Range<usize>| {

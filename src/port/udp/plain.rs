@@ -58,8 +58,9 @@ pub(super) struct PlainPort {
     socket: Arc<Socket>,
     wake: Arc<Wake>,
     receiving: Receiving,
-    /// Chunks to receive into, as the receive messages say.
+    /// Chunks to receive into, as the receive messages say; those before `next` are used up.
     held: Vec<u16>,
+    next: usize,
     arriving: Messages,
     queue: VecDeque<Frame>,
     leaving: Messages,
@@ -83,6 +84,7 @@ impl PlainPort {
             wake,
             receiving: Receiving::On,
             held: Vec::with_capacity(BURST_MAX),
+            next: 0,
             arriving: Messages::new(),
             queue: VecDeque::with_capacity(BURST_MAX),
             leaving,
@@ -92,19 +94,20 @@ impl PlainPort {
         }
     }
 
-    /// Takes chunks until a whole burst can be received.
+    /// Takes chunks for a whole burst when those before are used up.
     fn hold(&mut self, pool: &mut Pool) {
+        if self.next < self.held.len() {
+            return;
+        }
+        self.held.clear();
+        self.next = 0;
         while self.held.len() < BURST_MAX
             && let Some(chunk) = pool.take()
         {
-            self.place(pool, self.held.len(), chunk);
+            let at = pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize);
+            self.arriving.set(self.held.len(), at, FRAME_LEN_MAX as usize);
             self.held.push(chunk);
         }
-    }
-
-    fn place(&mut self, pool: &Pool, index: usize, chunk: u16) {
-        let at = pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize);
-        self.arriving.set(index, at, FRAME_LEN_MAX as usize);
     }
 
     /// Sends what is queued, as far as the socket takes it.
@@ -157,7 +160,7 @@ impl PlainPort {
     }
 
     fn recv_messages(&mut self, count: usize) -> Result<usize, c_int> {
-        let headers = self.arriving.headers.as_mut_ptr();
+        let headers = self.arriving.headers[self.next..].as_mut_ptr();
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         // SAFETY: `count` headers point at their parts, and these at chunks that we hold; the kernel writes into the
         // cage, to which no reference exists.
@@ -189,20 +192,17 @@ impl Port for PlainPort {
             return;
         }
         self.hold(pool);
-        let count = self.held.len().min(burst.room());
+        let count = (self.held.len() - self.next).min(burst.room());
         if count == 0 {
             return;
         }
         match self.recv_messages(count) {
             Ok(count) => {
-                for index in 0..count {
+                for index in self.next..self.next + count {
                     let len = self.arriving.headers[index].msg_len;
                     burst.arrived(pool, self.held[index], len as usize);
                 }
-                self.held.drain(..count);
-                for index in 0..self.held.len() {
-                    self.place(pool, index, self.held[index]);
-                }
+                self.next += count;
             }
             Err(libc::EAGAIN | libc::EINTR) => {}
             Err(libc::ECONNREFUSED) => self.counts.unreachable += 1,
@@ -219,8 +219,9 @@ impl Port for PlainPort {
 
     fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
         self.flush(pool);
+        self.hold(pool);
         let mut events = 0;
-        if self.receiving == Receiving::On && !self.held.is_empty() {
+        if self.receiving == Receiving::On && self.next < self.held.len() {
             events |= libc::POLLIN;
         }
         if self.blocked {
@@ -249,9 +250,10 @@ impl Port for PlainPort {
             self.counts.tx_errors += 1;
             pool.release(frame);
         }
-        for chunk in self.held.drain(..) {
+        for chunk in self.held.drain(..).skip(self.next) {
             pool.give(chunk);
         }
+        self.next = 0;
     }
 
     fn counts(&self) -> PortCounts {
