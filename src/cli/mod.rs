@@ -126,6 +126,7 @@ macro_rules! commands {
 
 commands! {
     Completions completions,
+    Demo demo,
     Disasm disasm,
     Events events,
     Helpers helpers,
