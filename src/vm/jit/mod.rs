@@ -96,6 +96,7 @@ impl<H: Hooks> Native<H> {
         // Translation prepared the entering function and the fault handler.
         let left = unsafe { activation::enter(run, self.code.start()) };
         run.head.arg2 = arg2;
+        run.discard_records();
         match left {
             Left::Returned => Outcome {
                 r0: run.head.r0,

@@ -98,9 +98,7 @@ unsafe extern "C" fn helper_by_number(run: *mut Run<'_>, number: u64) -> Answer 
     // SAFETY: generated code passes the run that it was entered with.
     let run = unsafe { &mut *run };
     guarded(run, |run| {
-        let found = u32::try_from(number).ok().and_then(helpers::by_id);
-        let found = found.filter(|(_, helper)| helper.id != TAIL_CALL && helper.serves(run.kind));
-        let (index, helper) = found.ok_or(TrapKind::NoHelper { number })?;
+        let (index, helper) = helpers::by_register(number, run.kind).ok_or(TrapKind::NoHelper { number })?;
         Ok((index as u64) << 32 | u64::from(helper.cost))
     })
 }
