@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod c_programs;
 mod cases;
 mod cli;
 mod conformance;

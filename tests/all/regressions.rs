@@ -477,3 +477,24 @@ fn a_null_context_traps_only_where_it_is_used() {
     assert_eq!(r0("r0 = r1\nexit"), 0);
     assert_eq!(trap("r0 = *(u32 *)(r1 + 0)\nexit", &[]), "insn 0: read at guest address 0x0: not mapped for this");
 }
+
+#[test]
+fn memory_of_one_run_is_not_visible_to_the_next() {
+    let stage = Stage::new();
+    let fill: String = (1..=64).map(|word| format!("*(u64 *)(r10 - {}) = 0x21212121\n", 8 * word)).collect();
+    let secret = stage.load_raw(&format!("{fill}call sub\nexit\nsub: {fill}r0 = 0\nexit"));
+    let sum: String = (1..=64).map(|word| format!("r1 = *(u64 *)(r10 - {})\nr0 |= r1\n", 8 * word)).collect();
+    let reader = stage.load_raw(&format!("r0 = 0\n{sum}exit"));
+    let by_pointer = stage.load_raw("r1 = r10\nr1 += -512\ncall sub\nexit\nsub: r0 = *(u64 *)(r1 + 256)\nexit");
+    // "%s" of what the stack holds, which no prototype speaks of.
+    let format =
+        "r1 = 0x007325 ll\n*(u64 *)(r10 - 8) = r1\nr1 = r10\nr1 += -8\nr2 = 3\nr3 = r10\nr3 += -64\ncall 6\nexit";
+    let by_format = stage.load_raw(format);
+    for mode in Mode::ALL {
+        for (what, program) in [("loads", &reader), ("a pointer", &by_pointer), ("a format", &by_format)] {
+            assert_eq!(stage.run_raw(mode, &secret, &[]).trap, None);
+            let ran = stage.run_raw(mode, program, &[]);
+            assert_eq!((ran.trap, ran.r0), (None, 0), "{what} in {mode} mode");
+        }
+    }
+}

@@ -252,13 +252,15 @@ impl State {
             effects.reads(self, reg);
             let len_of = |len: fn(&MapDef) -> u32| map.map(|def| u64::from(len(def)));
             let len = match arg {
+                // A format decides what is memory, and of what length.
+                Arg::Optional => None,
                 Arg::MapKey => len_of(|def| def.key_len),
                 Arg::MapValue => len_of(|def| def.value_len),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => match self.argument(index + 1) {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },
-                Arg::Any | Arg::Optional | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => {
+                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => {
                     continue;
                 }
             };
