@@ -64,7 +64,7 @@ pub const FRAME_LEN_MIN: u32 = 14;
 /// Most metadata before a frame (`bpf_xdp_adjust_meta`); as in the kernel.
 pub const META_LEN_MAX: u32 = 255;
 
-/// Bytes that one helper call reads or writes on behalf of a length argument: bounds the time of a call.
+/// Bytes that one helper call copies or sums: bounds the time of a call.
 pub const HELPER_MEMORY_LEN_MAX: u64 = 64 * 1024;
 /// Ring-buffer records that one run can hold reserved at a time.
 pub const RUN_RECORDS_MAX: usize = 32;

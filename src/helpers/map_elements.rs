@@ -4,6 +4,7 @@
 
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
+use crate::limits::HELPER_MEMORY_LEN_MAX;
 use crate::maps::{Errno, MapKind, WorkerIndex};
 use crate::run::Run;
 use crate::trap::TrapKind;
@@ -30,6 +31,9 @@ pub(super) static MAP_LOOKUP_ELEM: Helper = Helper {
 fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
     let map = place(2, 1).map(run, handle)?;
     let def = map.def();
+    if u64::from(def.value_len) > HELPER_MEMORY_LEN_MAX {
+        return Err(place(2, 1).not("a map with values of at most 64 KiB"));
+    }
     let worker = run.worker();
     let updated = place(2, 2).copied(run, key, def.key_len, |key| {
         place(2, 3).copied(run, value, def.value_len, |value| map.update(worker, key, value, flags))
@@ -43,7 +47,7 @@ pub(super) static MAP_UPDATE_ELEM: Helper = Helper {
     name: "map_update_elem",
     args: &[Arg::Map, Arg::MapKey, Arg::MapValue, Arg::Any],
     ret: Ret::Integer,
-    cost: 96,
+    cost: 256,
     frame: Frame::Keeps,
     kinds: &[],
     body: map_update_elem,

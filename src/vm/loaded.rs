@@ -51,11 +51,14 @@ impl Loaded {
 
     /// Runs it to its end or its trap. The caller has made the run ready: reset, frame bounds, context, stack.
     pub fn run(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
-        match (mode, &self.fast, &self.instrumented) {
+        let outcome = match (mode, &self.fast, &self.instrumented) {
             (Mode::Fast, Ok(native), _) => native.run(run),
             (Mode::Instrumented, _, Ok(native)) => native.run(run),
             (Mode::Fast | Mode::Instrumented | Mode::Verify, _, _) => interp::run(&self.linked, run),
-        }
+        };
+        // What a trap left reserved would stop the reader of a ring buffer.
+        run.discard_records();
+        outcome
     }
 
     /// What a program array holds of it.

@@ -1,6 +1,7 @@
 //! Mistakes that other virtual machines shipped, one test each, named after the mistake and run in every mode.
 
 use kumite::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, FUEL_DEFAULT, RUN_CHUNK_LEN};
+use kumite::maps::{MapDef, MapKind};
 use kumite::program::{Program, RawProgram};
 use kumite::trap::TrapKind;
 use kumite::verdict::ProgramKind;
@@ -496,5 +497,30 @@ fn memory_of_one_run_is_not_visible_to_the_next() {
             let ran = stage.run_raw(mode, program, &[]);
             assert_eq!((ran.trap, ran.r0), (None, 0), "{what} in {mode} mode");
         }
+    }
+}
+
+#[test]
+fn a_record_of_a_run_that_trapped_does_not_stop_the_reader() {
+    for mode in Mode::ALL {
+        let stage = Stage::new();
+        let def = MapDef {
+            name: "events".to_owned(),
+            kind: MapKind::RING_BUFFER,
+            key_len: 0,
+            value_len: 0,
+            max_entries: 4096,
+            flags: 0,
+        };
+        let maps = [stage.map(&def)];
+        let reserve = "r1 = map_by_idx(0)\nr2 = 8\nr3 = 0\ncall 131\nr6 = r0\n";
+        let load = |text: &str| stage.load("test", ProgramKind::Raw, slots(text), &maps);
+        let trapping = load(&format!("{reserve}r1 = 0\nr0 = *(u8 *)(r1 + 0)\nexit"));
+        let sending = load(&format!("{reserve}*(u64 *)(r6 + 0) = 7\nr1 = r6\nr2 = 0\ncall 132\nr0 = 0\nexit"));
+        assert!(stage.run_raw(mode, &trapping, &[]).trap.is_some());
+        assert_eq!(stage.run_raw(mode, &sending, &[]).trap, None);
+        let mut records = Vec::new();
+        maps[0].1.as_ring_buffer().expect("a ring buffer").read(|record| records.push(record.to_vec()));
+        assert_eq!(records, [7_u64.to_le_bytes().to_vec()], "{mode}");
     }
 }
