@@ -3,6 +3,7 @@
 //! Invariant: bookkeeping only; touches no guest memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::Protect;
@@ -15,8 +16,14 @@ const READ: u8 = 1;
 const WRITE: u8 = 2;
 
 /// One byte a page: what the guest may do with it.
-#[derive(Debug)]
 pub(super) struct PageMap(Box<[AtomicU8]>);
+
+impl fmt::Debug for PageMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not a million pages.
+        f.debug_struct("PageMap").finish_non_exhaustive()
+    }
+}
 
 impl PageMap {
     pub(super) fn new() -> Self {

@@ -4,6 +4,7 @@
 //!
 //! Source: `kernel/bpf/queue_stack_maps.c`.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,11 +22,16 @@ pub(super) enum Next {
 }
 
 /// A queue or a stack.
-#[derive(Debug)]
 pub(super) struct Deque {
     def: MapDef,
     next: Next,
     ring: Mutex<Ring>,
+}
+
+impl fmt::Debug for Deque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deque").field("def", &self.def).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

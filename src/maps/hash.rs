@@ -2,6 +2,7 @@
 //!
 //! Source: `kernel/bpf/hashtab.c`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::check::{self, ELEMENT_LEN_MAX, PERCPU_VALUE_LEN_MAX, Update, check_bytes, check_flags, check_len};
@@ -24,11 +25,16 @@ const SLACK_OTHERS: u64 = 16;
 const SLACK_BYTES_MAX: u64 = 1 << 20;
 
 /// A hash map of any of the four types.
-#[derive(Debug)]
 pub(super) struct Hash {
     def: MapDef,
     table: HashTable,
     values: Values,
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hash").field("def", &self.def).finish_non_exhaustive()
+    }
 }
 
 impl Hash {

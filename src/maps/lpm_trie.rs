@@ -2,6 +2,7 @@
 //!
 //! Source: `kernel/bpf/lpm_trie.c`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crossbeam::epoch;
@@ -52,11 +53,16 @@ fn check_definition(def: &MapDef) -> Result<(), MapError> {
 }
 
 /// An LPM trie.
-#[derive(Debug)]
 struct LpmTrie {
     def: MapDef,
     trie: Trie,
     values: Values,
+}
+
+impl fmt::Debug for LpmTrie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LpmTrie").field("def", &self.def).finish_non_exhaustive()
+    }
 }
 
 impl LpmTrie {

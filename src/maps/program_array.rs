@@ -5,6 +5,7 @@
 //! slot is an atomic store for each mode, seen by the next packet.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -30,8 +31,8 @@ pub struct Slot {
     pub program: Arc<dyn Any + Send + Sync>,
 }
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").field("name", &self.name).field("program_id", &self.program_id).finish_non_exhaustive()
     }
 }
@@ -42,13 +43,18 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 /// The tables behind a program array.
-#[derive(Debug)]
 pub struct ProgramArray {
     slots: Box<[Atomic<Slot>]>,
     code: [Box<[AtomicPtr<u8>]>; CODE_TABLES],
     /// The kind of its programs, once there is one. Held while a slot and its code pointers are written, so that both
     /// are of one origin when two controllers write at once.
     kind: Mutex<Option<ProgramKind>>,
+}
+
+impl fmt::Debug for ProgramArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgramArray").field("slot_count", &self.slot_count()).finish_non_exhaustive()
+    }
 }
 
 impl ProgramArray {
