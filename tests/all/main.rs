@@ -14,6 +14,7 @@ mod kernel_runs;
 mod llvm;
 mod maps_model;
 mod maps_oracle;
+mod maps_regressions;
 mod maps_threads;
 mod objects;
 mod ports;
