@@ -12,6 +12,7 @@ mod isa_kernel;
 mod kernel;
 mod kernel_runs;
 mod llvm;
+mod maps_kernel_runs;
 mod maps_model;
 mod maps_oracle;
 mod maps_regressions;

@@ -7,9 +7,11 @@
 
 mod map;
 mod program;
+mod ring;
 
 pub(crate) use map::KernelMap;
 pub(crate) use program::{KernelProgram, Refused, TestInput};
+pub(crate) use ring::KernelRing;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
