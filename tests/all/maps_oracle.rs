@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kumite::cage::Cage;
-use kumite::maps::{self, Errno, Map, MapDef, MapEnv, MapError, MapKind};
+use kumite::maps::{self, CODE_TABLES, Errno, Map, MapDef, MapEnv, MapError, MapKind, Slot};
+use kumite::verdict::ProgramKind;
 
-use crate::kernel::{self, KernelMap};
+use crate::kernel::{self, KernelMap, KernelProgram};
 use crate::random::Random;
 
 const OPERATIONS: u32 = 20_000;
@@ -237,6 +238,49 @@ fn queues_and_stacks_answer_as_the_kernels() {
             }
         }
     }
+}
+
+#[test]
+fn program_arrays_answer_as_the_kernels() {
+    if !kernel::available() {
+        return;
+    }
+    let cage = Cage::new().expect("address space");
+    let def = def(MapKind::PROGRAM_ARRAY, 4, 4, 6, 0);
+    let (ours, theirs) = (ours(&cage, &def).expect("good"), theirs(&def).expect("good"));
+    let array = ours.as_program_array().expect("it is one");
+    let exit = [[0xb7, 0x00, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let load = |kind| KernelProgram::load(kind, 0, &exit, "GPL").expect("verified");
+    let programs = [(load(KernelProgram::XDP), ProgramKind::Xdp), (load(KernelProgram::TC), ProgramKind::Tc)];
+    let mut random = Random::new(14);
+    for operation in 0..OPERATIONS {
+        let key = index(&mut random, 6);
+        let at = format!("operation {operation} key {key:?}");
+        match random.below(5) {
+            0 => {
+                let [ours, theirs] = [ours.host_lookup(&key), theirs.lookup(&key)].map(|id| id.map(drop));
+                assert_eq!(ours, theirs, "lookup, {at}");
+            }
+            1 | 2 => {
+                // The first that goes in decides what kind the array is of.
+                let (program, kind) = &programs[usize::from(operation > 10 && random.below(4) == 0)];
+                let slot = Slot {
+                    name: "exit".to_owned(),
+                    program_id: 7,
+                    kind: *kind,
+                    code: [std::ptr::null(); CODE_TABLES],
+                    program: Arc::new(()),
+                };
+                let answer = array.replace(u32::from_ne_bytes(key[..].try_into().expect("four")), Some(slot));
+                assert_eq!(answer, theirs.update(&key, &program.fd().to_ne_bytes(), 0), "update, {at}");
+            }
+            3 => assert_eq!(ours.delete(&key), theirs.delete(&key), "delete, {at}"),
+            _ => assert_eq!(ours.next_key(Some(&key)), theirs.next_key(Some(&key)), "next key, {at}"),
+        }
+    }
+    let value = [0; 4];
+    assert_eq!(ours.host_update(&[0; 4], &value, 1), theirs.update(&[0; 4], &value, 1), "unknown flags");
+    assert_eq!(ours.host_update(&[9; 4], &value, 0), theirs.update(&[9; 4], &value, 0), "outside");
 }
 
 #[test]
