@@ -1,7 +1,7 @@
 //! An object brought to life in a world: its maps made and filled, its programs linked.
 //!
-//! Invariant: a map stays in the world's table for as long as any program that was linked with it lives, whoever holds the
-//! program. Program arrays are emptied with the instance, as the kernel does when their last user goes.
+//! Invariant: a map stays in the world's table for as long as its instance and any program that was linked with it live,
+//! whoever holds the program. Program arrays are emptied with the instance, as the kernel does when their last user goes.
 
 use std::sync::Arc;
 
@@ -101,6 +101,7 @@ pub struct Instance {
     programs: Vec<Arc<Loaded>>,
     refused: Vec<RefusedProgram>,
     maps: Vec<(MapId, Arc<dyn Map>)>,
+    _entered: Arc<Entered>,
 }
 
 /// The places of an instance's maps in the world's table, which its programs keep.
@@ -152,7 +153,7 @@ impl Instance {
                 }
             }
         }
-        let instance = Self { name: object.name.clone(), programs, refused, maps };
+        let instance = Self { name: object.name.clone(), programs, refused, maps, _entered: entered };
         for (map, (_, made)) in object.maps.iter().zip(&instance.maps) {
             instance.fill_slots(map, made.as_ref())?;
         }

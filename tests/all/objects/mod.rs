@@ -4,6 +4,9 @@ mod builder;
 mod defects;
 mod definitions;
 mod hostile;
+mod instances;
+
+pub(crate) use builder::{Builder, Names};
 
 use kumite::elf::Object;
 

@@ -1,0 +1,148 @@
+//! Objects brought to life: maps made and filled, programs linked, all of it gone again.
+
+use std::sync::{Arc, Weak};
+
+use kumite::cage::Cage;
+use kumite::elf::{Object, ObjectMap};
+use kumite::maps::{Map, MapDef, MapKind, MapTable};
+use kumite::run::{Clock, World};
+use kumite::vm::{Instance, LoadError};
+
+use super::builder::{Builder, Names};
+
+fn world() -> Arc<World> {
+    let cage = Cage::new().expect("address space");
+    let maps = Arc::new(MapTable::new());
+    Arc::new(World { cage, maps, worker_count: 1, clock: Clock::Fixed(0), trace: Box::new(|_| {}) })
+}
+
+fn balancer() -> Object {
+    Object::parse("balancer.o", include_bytes!("../../../src/cli/demo/balancer.o")).expect("an object of ours")
+}
+
+fn map(kind: MapKind, value_len: u32) -> ObjectMap {
+    ObjectMap::new(MapDef { name: "m".to_owned(), kind, key_len: 4, value_len, max_entries: 2, flags: 0 })
+}
+
+fn with_maps(maps: Vec<ObjectMap>) -> Object {
+    let mut object = Object::parse("test.o", &Builder::new().finish()).expect("an empty object");
+    object.maps = maps;
+    object
+}
+
+fn refusal(object: &Object) -> String {
+    Instance::load(&world(), object).expect_err("a wrong object").to_string()
+}
+
+/// Waits until what was retired is freed.
+fn collect() {
+    for _ in 0..1000 {
+        crossbeam::epoch::pin().flush();
+    }
+}
+
+#[test]
+fn maps_are_filled_and_programs_are_in_their_slots() {
+    let world = world();
+    let instance = Instance::load(&world, &balancer()).expect("all that it needs is there");
+    assert_eq!(instance.name(), "balancer.o");
+    assert_eq!(instance.programs().len(), 4);
+    assert!(instance.refused().is_empty());
+    let rodata = instance.map(".rodata").expect("it has constants");
+    assert_eq!(rodata.host_lookup(&[0; 4]).expect("one value").len(), 24);
+    assert!(rodata.host_update(&[0; 4], &[0; 24], 0).is_err(), "it is frozen");
+    let backends = instance.map("backends").expect("it jumps");
+    let guard = crossbeam::epoch::pin();
+    let array = backends.as_program_array().expect("a program array");
+    let names: Vec<Option<&str>> =
+        (0..4).map(|index| array.slot(index, &guard).map(|slot| slot.name.as_str())).collect();
+    assert_eq!(names, [Some("backend_0"), Some("backend_1"), Some("backend_local"), None]);
+    for (id, map) in instance.maps() {
+        assert!(world.maps.map(*id).is_some(), "{} is in the table", map.def().name);
+    }
+}
+
+#[test]
+fn maps_stay_for_as_long_as_a_program_and_all_goes_with_the_last_one() {
+    let world = world();
+    let instance = Instance::load(&world, &balancer()).expect("all that it needs is there");
+    let ids: Vec<_> = instance.maps().iter().map(|(id, _)| *id).collect();
+    let maps: Vec<Weak<dyn Map>> = instance.maps().iter().map(|(_, map)| Arc::downgrade(map)).collect();
+    let program = Arc::clone(instance.program("balance").expect("its entry"));
+    let backend = Arc::downgrade(instance.program("backend_0").expect("a target of its jumps"));
+    drop(instance);
+    collect();
+    assert!(ids.iter().all(|id| world.maps.map(*id).is_some()), "a program may still run");
+    assert!(backend.upgrade().is_none(), "the program array was emptied");
+    drop(program);
+    collect();
+    assert!(ids.iter().all(|id| world.maps.map(*id).is_none()));
+    assert!(maps.iter().all(|map| map.upgrade().is_none()), "nothing holds what holds it");
+}
+
+#[test]
+fn loading_many_times_does_not_fill_the_host() {
+    let world = world();
+    let object = with_maps(vec![map(MapKind::ARRAY, 4), map(MapKind::PROGRAM_ARRAY, 4)]);
+    for _ in 0..5000 {
+        Instance::load(&world, &object).expect("the host forgets what is gone");
+        crossbeam::epoch::pin().flush();
+    }
+}
+
+#[test]
+fn a_map_that_cannot_be_made_leaves_the_world_as_it_was() {
+    let world = world();
+    let object = with_maps(vec![map(MapKind::ARRAY, 4), map(MapKind(14), 4)]);
+    let error = Instance::load(&world, &object).expect_err("no device map yet");
+    assert_eq!(error.to_string(), "test.o: map m: type devmap is not supported; use another map type");
+    collect();
+    assert_eq!(refusal(&with_maps(vec![map(MapKind::ARRAY, 0)])).split(';').count(), 2);
+    let first = Instance::load(&world, &with_maps(vec![map(MapKind::ARRAY, 4)])).expect("room");
+    assert!(world.maps.map(first.maps()[0].0).is_some());
+}
+
+#[test]
+fn initial_values_that_a_map_does_not_take_are_told() {
+    let mut frozen = map(MapKind::PROGRAM_ARRAY, 4);
+    frozen.frozen = true;
+    assert_eq!(
+        refusal(&with_maps(vec![frozen])),
+        "test.o: map m: its initial value cannot be stored (EPERM); rebuild the object"
+    );
+    let mut object = balancer();
+    object.maps[0].slots.push((4, "backend_0".to_owned()));
+    assert_eq!(
+        refusal(&object),
+        "balancer.o: map backends: entry 4 cannot be backend_0 (E2BIG); raise `max_entries` or correct `values`"
+    );
+}
+
+#[test]
+fn a_program_that_cannot_be_had_says_why() {
+    let mut builder = Builder::new();
+    let xdp = builder.text("xdp", "r0 = 2\nexit\ncall 9999\nexit\nr0 = 2");
+    builder.symbol("good", Names::Function, xdp, 0, 16);
+    builder.symbol("strange", Names::Function, xdp, 16, 16);
+    builder.symbol("bad", Names::Function, xdp, 32, 8);
+    let mut object = Object::parse("test.o", &builder.finish()).expect("one is good");
+    let mut jumps = map(MapKind::PROGRAM_ARRAY, 4);
+    jumps.slots = vec![(0, "good".to_owned()), (1, "strange".to_owned())];
+    object.maps.push(jumps);
+    let instance = Instance::load(&world(), &object).expect("others do not matter");
+    assert_eq!(instance.programs().len(), 1);
+    let names: Vec<&str> = instance.refused().iter().map(|refused| refused.name.as_str()).collect();
+    assert_eq!(names, ["bad", "strange"]);
+    let guard = crossbeam::epoch::pin();
+    let array = instance.map("m").and_then(|map| map.as_program_array()).expect("a program array");
+    assert!(array.slot(0, &guard).is_some());
+    assert!(array.slot(1, &guard).is_none(), "a program that is not there is in no slot");
+    assert!(instance.expect_program("good").is_ok());
+    let why = |name: &str| instance.expect_program(name).map_err(|error: LoadError| error.to_string()).expect_err(name);
+    assert_eq!(
+        why("strange"),
+        "test.o: strange insn 0: helper 9999 is not supported; see `kumite helpers` for those that are"
+    );
+    assert_eq!(why("bad"), "test.o: bad insn 0: bad falls off its end; end it with `exit` or `goto`");
+    assert_eq!(why("ugly"), "test.o: no program is called ugly; it has good");
+}
