@@ -88,6 +88,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let presets = presets.collect::<Result<Vec<_>, CliError>>()?;
     let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
     let run = TestRun::new(&request).map_err(failed)?;
+    if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
+        writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
+    }
     let mut exit = Exit::Done;
     let mut left = Vec::new();
     let inputs = frames.iter().map(|frame| frame.bytes.as_slice());

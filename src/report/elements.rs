@@ -139,6 +139,9 @@ impl Preset {
             return array.replace(slot, Some(program.slot())).map_err(refused);
         }
         let value = if let Some(values) = element.get("values").and_then(Value::as_array) {
+            if values.len() != value_count {
+                return Err(self.form(index, "its values are not one for each worker"));
+            }
             let values = values.iter().map(|value| self.value(index, def, value.get("value").unwrap_or(value)));
             values.collect::<Result<Vec<_>, _>>()?.concat()
         } else {
@@ -351,6 +354,11 @@ mod tests {
                 "flows",
                 r#"[{"key": "00", "value": 1}]"#,
                 "map flows: element 0: its key has 1 bytes where the map has 4; write all of them".to_owned(),
+            ),
+            (
+                "counts",
+                r#"[{"key": 1, "values": [1]}]"#,
+                format!("map counts: element 0: its values are not one for each worker; {form}"),
             ),
             (
                 "counts",

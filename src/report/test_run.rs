@@ -22,6 +22,7 @@ use crate::maps::{MapTable, WorkerIndex};
 use crate::run::{Clock, Context, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
+use crate::vm::jit::TranslateError;
 use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome};
 
 /// Longest frame that a run takes.
@@ -182,6 +183,12 @@ impl TestRun {
     #[must_use]
     pub fn program(&self) -> &Arc<Loaded> {
         &self.program
+    }
+
+    /// Why the mode has no code for the program, where it has none: the interpreter runs it then.
+    #[must_use]
+    pub fn untranslated(&self, mode: Mode) -> Option<&TranslateError> {
+        self.program.translated(mode).err()
     }
 
     /// Runs the program on each frame, `repeat` times each (at least once). What is reported is the last repetition.

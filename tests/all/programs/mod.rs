@@ -104,6 +104,7 @@ fn compare(path: &Path, program: &str, preset: Preset<'_>) {
     println!("{} {program}: {verdicts:?}", path.display());
     for mode in [Mode::Fast, Mode::Instrumented] {
         let run = test_run(&object, program, preset);
+        assert!(run.untranslated(mode).is_none(), "{program} is interpreted in {mode} mode");
         for (number, (report, expected)) in reports(&run, mode, &frames).iter().zip(&expected).enumerate() {
             let essence = |report: &FrameReport| {
                 (

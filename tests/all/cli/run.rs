@@ -1,0 +1,179 @@
+//! `kumite run`, `kumite disasm` and `kumite inspect`: objects without a host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::said;
+
+const BALANCER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo/balancer.o");
+const FIREWALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo/firewall.o");
+
+/// UDP from 10.0.0.1:1234 to 10.0.0.2, port 9000, without a checksum.
+const FRAME: &str = "0200000000010200000000020800\
+                     4500001c0000000040117ccf0a0000010a000002\
+                     04d2232800080000";
+
+fn place(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// Runs with `--json`: exit code, the lines.
+fn json(words: &[&str]) -> (i32, Vec<Value>) {
+    let (code, out, complaints) = said(&[words, &["--json"]].concat());
+    assert_eq!(complaints, "");
+    (code, out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect())
+}
+
+#[test]
+fn a_frame_is_judged_in_every_mode_and_shown_as_json() {
+    for mode in ["fast", "instrumented", "verify"] {
+        let (code, lines) = json(&["run", BALANCER, "--prog", "balance", "--hex", FRAME, "--mode", mode]);
+        assert_eq!((code, lines.len()), (0, 1));
+        let report = &lines[0];
+        assert_eq!(report["prog"], "balance");
+        assert_eq!(report["mode"], mode);
+        assert_eq!(report["verdict"], "tx");
+        assert_eq!(report["retval"], 3);
+        assert_eq!(report["tail_calls"], 1);
+        assert_eq!(report["insns"].is_u64(), mode != "fast");
+        assert_eq!(report["trap"], Value::Null);
+        assert_eq!(report["findings"], Value::Array(Vec::new()));
+        let out = report["data_out"].as_str().expect("digits");
+        assert!(out.starts_with("020000000002020000000001") && out.len() == FRAME.len(), "{out}");
+    }
+}
+
+#[test]
+fn a_repeated_run_tells_its_mean_time_and_leaves_its_traces_in_maps() {
+    let dump = place("repeated.json");
+    let dump_text = dump.to_str().expect("text");
+    let line = ["run", BALANCER, "--prog", "balance", "--hex", FRAME, "--repeat", "50", "--dump-maps", dump_text];
+    let (code, out, _) = said(&line);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("frame 1: tx (retval 3), 42 bytes in, 42 out") && out.contains(" ns a run\n"), "{out}");
+    let maps: Value = serde_json::from_str(&fs::read_to_string(dump).expect("written")).expect("JSON");
+    assert_eq!(maps["counters"]["type"], "percpu_array");
+    let elements = maps["counters"]["elements"].as_array().expect("a list");
+    let counted = |element: &Value| element["values"][0].as_str().expect("digits").starts_with("3200000000000000");
+    assert_eq!(elements.iter().filter(|element| counted(element)).count(), 1, "50 frames to one backend: {elements:?}");
+    assert_eq!(maps["backends"]["elements"][1]["program"], "backend_1");
+}
+
+#[test]
+fn maps_are_filled_from_files_and_records_are_shown() {
+    let (blocklist, dump) = (place("blocklist.json"), place("firewall.json"));
+    fs::write(&blocklist, r#"[{"key": "080000000a000000", "value": 0}]"#).expect("written");
+    let preset = format!("blocklist={}", blocklist.display());
+    let dump_text = dump.to_str().expect("text");
+    let (code, lines) = json(&["run", FIREWALL, "--hex", FRAME, "--map", &preset, "--dump-maps", dump_text]);
+    assert_eq!((code, &lines[0]["verdict"]), (0, &Value::from("drop")));
+    let maps: Value = serde_json::from_str(&fs::read_to_string(dump).expect("written")).expect("JSON");
+    assert_eq!(maps["blocklist"]["elements"][0]["value"], "0100000000000000");
+    assert_eq!(maps["drops"]["records"][0], "0a0000010a0000020000110200000000".replace("0200000000", "022a000000"));
+    let slots = place("slots.json");
+    fs::write(&slots, r#"[0, 1, 2].map"#).expect("written");
+    let preset = format!("rules={}", slots.display());
+    let (code, _, complaint) = said(&["run", FIREWALL, "--hex", FRAME, "--map", &preset]);
+    assert_eq!(code, 1);
+    assert_eq!(complaint, "kumite: map rules: trailing characters at line 1 column 10; write a list of elements\n");
+}
+
+#[test]
+fn captures_go_in_and_come_out() {
+    let (one, first, second) = (place("frame.bin"), place("first.pcap"), place("second.pcapng"));
+    let [one_text, first_text, second_text] = [&one, &first, &second].map(|path| path.to_str().expect("text"));
+    fs::write(&one, kumite::report::from_hex(FRAME).expect("digits")).expect("written");
+    let balance = ["run", BALANCER, "--prog", "balance"];
+    assert_eq!(said(&[&balance[..], &["--data-in", one_text, "--pcap-out", first_text]].concat()).0, 0);
+    let back = ["--pcap", first_text, "--pcap-out", second_text, "--data-out", one_text];
+    assert_eq!(said(&[&balance[..], &back].concat()).0, 0);
+    let frames = kumite::report::Capture::read(&fs::read(&second).expect("written")).expect("a capture");
+    assert_eq!(frames.len(), 1);
+    assert_eq!(fs::read(&one).expect("written"), frames[0].bytes);
+}
+
+#[test]
+fn what_cannot_be_run_is_told_in_one_line() {
+    let missing = place("missing.o");
+    let garbage = place("garbage.o");
+    fs::write(&garbage, "what").expect("written");
+    let (missing, garbage) = (missing.to_str().expect("text"), garbage.to_str().expect("text"));
+    for (line, code, complaint) in [
+        (
+            &["run", BALANCER, "--hex", FRAME][..],
+            2,
+            format!("{BALANCER}: it has 4 programs; choose one of backend_0, backend_1, backend_local, balance"),
+        ),
+        (
+            &["run", FIREWALL, "--hex", FRAME, "--prog", "wall"],
+            1,
+            format!("{FIREWALL}: no program is called wall; it has firewall"),
+        ),
+        (&["run", FIREWALL, "--hex", "0"], 2, "--hex \"0\": not hexadecimal; write two digits a byte".to_owned()),
+        (&["run", FIREWALL, "--hex", "00"], 1, "frame 1: 1 bytes are not between 14 and 3520; leave it out".to_owned()),
+        (
+            &["run", FIREWALL, "--hex", FRAME, "--map", "rules"],
+            2,
+            "map \"rules\": no file is named; write NAME=FILE.json".to_owned(),
+        ),
+        (
+            &["run", garbage, "--hex", FRAME],
+            1,
+            format!(
+                "{garbage}: not a BPF object: it does not begin as an ELF file does; build it with `clang -target bpf -c`"
+            ),
+        ),
+        (
+            &["disasm", missing],
+            3,
+            format!("{missing}: cannot read it: No such file or directory (os error 2); name a readable file"),
+        ),
+        (&["disasm", FIREWALL, "--prog", "wall"], 1, format!("{FIREWALL}: no program is called wall; it has firewall")),
+    ] {
+        assert_eq!(said(line), (code, String::new(), format!("kumite: {complaint}\n")), "{line:?}");
+    }
+}
+
+#[test]
+fn a_program_that_traps_is_exit_code_1() {
+    let mut builder = crate::objects::Builder::new();
+    let xdp = builder.text("xdp", "r1 = 0\nr0 = *(u64 *)(r1 + 8)\nexit");
+    builder.symbol("wild", crate::objects::Names::Function, xdp, 0, 24);
+    let object = place("wild.o");
+    fs::write(&object, builder.finish()).expect("written");
+    let object = object.to_str().expect("text");
+    for mode in ["fast", "instrumented", "verify"] {
+        let (code, lines) = json(&["run", object, "--hex", FRAME, "--mode", mode]);
+        assert_eq!((code, &lines[0]["verdict"]), (1, &Value::from("aborted")));
+        let trap = lines[0]["trap"].as_str().expect("a trap");
+        assert_eq!(trap, "wild insn 1: read at guest address 0x8: not mapped for this", "{mode}");
+    }
+}
+
+#[test]
+fn an_object_is_listed_and_its_programs_are_printed() {
+    let (code, out, _) = said(&["inspect", FIREWALL]);
+    assert_eq!(code, 0);
+    for line in [
+        "license Dual MIT/GPL\n",
+        "program firewall (xdp, section xdp): ",
+        "map blocklist (lpm_trie): key 8 bytes, value 8 bytes, 1024 entries, flags 0x1\n",
+        "map .rodata (array): key 4 bytes, value 4 bytes, 1 entries, flags 0x80, read-only\n",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (code, out, _) = said(&["inspect", BALANCER, "--json"]);
+    assert_eq!(code, 0);
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(listed["maps"][0]["entries"][2]["name"], "backend_local");
+    assert_eq!(listed["programs"][0]["functions"][1], "forward");
+
+    let (code, out, _) = said(&["disasm", FIREWALL, "--prog", "firewall"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("firewall:\n; ./src/cli/demo/firewall.c:"), "{out}");
+    assert!(out.contains("\ndropped:\n"), "{out}");
+    let (_, all, _) = said(&["disasm", FIREWALL]);
+    assert_eq!(all, format!("; program firewall in section xdp (xdp)\n{out}"));
+}
