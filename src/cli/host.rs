@@ -16,6 +16,7 @@ use crate::control::api::{self, Desk};
 use crate::control::view::StatsView;
 use crate::control::{Address, Listening};
 use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
+use crate::limits::{FUEL_DEFAULT, WORKERS_MAX};
 use crate::port::udp::{IoPath, WireConfig};
 use crate::vm::{Instance, Loaded, Mode};
 
@@ -41,13 +42,13 @@ pub(super) struct Args {
     #[arg(long, default_value = "fast")]
     mode: Mode,
     /// Threads that receive and judge
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX.into()))]
     workers: u32,
     /// How datagrams are moved: auto, ring or plain
     #[arg(long, default_value = "auto")]
     io: IoPath,
     /// Slots that a run may execute
-    #[arg(long, value_name = "N", default_value_t = crate::limits::FUEL_DEFAULT)]
+    #[arg(long, value_name = "N", default_value_t = FUEL_DEFAULT)]
     fuel: u64,
     /// Ethernet address that passed frames are answered for
     #[arg(long, value_name = "MAC", default_value = "02:00:00:00:00:01")]

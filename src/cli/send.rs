@@ -19,7 +19,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Send frames from a running host to its peer
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["capture", "flows"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["capture", "flows", "stop"])))]
 pub(super) struct Args {
     /// Capture file (pcap or pcapng) whose frames are sent
     capture: Option<PathBuf>,
@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Seconds to send for; 1 where neither it nor --count is given
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
+    /// Stop what the host sends
+    #[arg(long)]
+    stop: bool,
     /// Return at once; the host goes on sending
     #[arg(long)]
     detach: bool,
@@ -47,6 +50,10 @@ pub(super) struct Args {
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let time_ms = args.seconds.map(milliseconds).transpose()?;
     let client = args.api.client()?;
+    if args.stop {
+        let source = typed(&client, client.call(&Method::DELETE, "/v1/source", Default::default())?)?;
+        return write_end(&source, &args.form, out);
+    }
     let answer = match (&args.flows, &args.capture) {
         (Some(flows), _) => {
             flows.parse::<Flows>().map_err(CliError::usage)?;
@@ -69,13 +76,17 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         std::thread::sleep(ASK_EVERY);
         source = progress(&client)?;
     }
-    if args.form.json {
+    write_end(&source, &args.form, out)
+}
+
+fn write_end(source: &SourceView, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+    if form.json {
         write_json(out, &json!(source))?;
-    } else {
-        let seconds = Duration::from_millis(source.elapsed_ms).as_secs_f64();
-        let rate = if seconds > 0.0 { format!(", {:.0} frames/s", source.accepted as f64 / seconds) } else { String::new() };
-        writeln!(out, "{}: {} frames in {seconds:.2} s{rate}", source.state, grouped(source.accepted))?;
+        return Ok(Exit::Done);
     }
+    let seconds = Duration::from_millis(source.elapsed_ms).as_secs_f64();
+    let rate = if seconds > 0.0 { format!(", {:.0} frames/s", source.accepted as f64 / seconds) } else { String::new() };
+    writeln!(out, "{}: {} frames in {seconds:.2} s{rate}", source.state, grouped(source.accepted))?;
     Ok(Exit::Done)
 }
 

@@ -129,12 +129,8 @@ fn element(map: &dyn Map, key: &[u8], value: &[u8]) -> ElementView {
 pub(super) fn refusal(map: &dyn Map, doing: &str, errno: Errno) -> Refusal {
     let def = map.def();
     if map.as_ring_buffer().is_some() {
-        return Refusal::Guest {
-            text: format!(
-                "map {} ({}): {doing} an element: it has none; read its records with kumite events",
-                def.name, def.kind
-            ),
-        };
+        let text = format!("map {} ({}): it has no elements; read its records with kumite events", def.name, def.kind);
+        return Refusal::Guest { text };
     }
     let mend = match errno {
         Errno::ENOENT => "see the elements with kumite map dump",

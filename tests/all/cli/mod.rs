@@ -1,6 +1,8 @@
 //! The binary as a user meets it: exit codes, texts, and two hosts end to end.
 
+mod hosts;
 mod run;
+mod spar;
 mod usage;
 
 use std::process::{Command, Output};
@@ -22,4 +24,12 @@ pub(crate) fn said(words: &[&str]) -> (i32, String, String) {
     let output = output(words);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
+}
+
+/// A number with its thousands apart, as reports write it.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    groups.join(",")
 }

@@ -16,7 +16,7 @@ fn a_wrong_line_is_told_in_one_line_with_exit_code_2() {
         ),
         (&["prog", "attach", "x", "y"], "hook \"y\": not one of xdp; see kumite prog attach --help"),
         (&["map", "update", "x", "1"], "map update \"1\": no key and value; write NAME key KEY value VALUE"),
-        (&["send"], "<CAPTURE|--flows <FLOWS>>: missing; see kumite send --help"),
+        (&["send"], "<CAPTURE|--flows <FLOWS>|--stop>: missing; see kumite send --help"),
         (
             &["send", "--flows", "x"],
             "flows \"x\": \"x\" is not udp, tcp or icmp; write for example \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 \

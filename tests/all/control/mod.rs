@@ -1,3 +1,3 @@
 //! The control API: its socket, its limits, and what its routes answer.
 
-mod socket;
+pub(crate) mod socket;
