@@ -1,3 +1,4 @@
 //! The control API: its socket, its limits, and what its routes answer.
 
+mod routes;
 pub(crate) mod socket;
