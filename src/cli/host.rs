@@ -139,8 +139,10 @@ fn say_start(args: &Args, host: &Host, out: Out<'_>) -> Result<(), CliError> {
         return Ok(());
     }
     let program = program.map_or("no program, frames pass".to_owned(), |program| format!("{program} ({})", args.mode));
-    writeln!(out, "host {}: xdp {program}; api {}", host.name(), args.api)?;
-    writeln!(out, "host {}: {}", host.name(), host.io_report())?;
+    let name = host.name();
+    // In one piece: a reader that takes the first line and goes away does not end the host.
+    let lines = format!("host {name}: xdp {program}; api {}\nhost {name}: {}\n", args.api, host.io_report());
+    out.write_all(lines.as_bytes())?;
     Ok(())
 }
 

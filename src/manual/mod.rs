@@ -8,6 +8,9 @@ pub mod architecture {}
 #[doc = include_str!("changes.md")]
 pub mod changes {}
 
+#[doc = include_str!("control.md")]
+pub mod control {}
+
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
 

@@ -68,4 +68,12 @@ mod tests {
         assert!(order.is_sorted_by(|a, b| a < b), "{order:#?}");
         assert!(ROUTES.iter().all(|route| route.path.starts_with("/v1/") && route.what.ends_with('.')));
     }
+
+    #[test]
+    fn the_manual_lists_every_route_in_this_order() {
+        let manual = include_str!("../../manual/control.md");
+        let listed: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let routes: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(listed, routes);
+    }
 }
