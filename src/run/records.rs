@@ -59,10 +59,15 @@ impl Records {
     }
 
     /// Discards what is left.
+    #[inline]
     pub(super) fn discard(&mut self, world: &World) {
-        if self.count == 0 {
-            return;
+        if self.count != 0 {
+            self.discard_held(world);
         }
+    }
+
+    #[cold]
+    fn discard_held(&mut self, world: &World) {
         let _guard = crossbeam::epoch::pin();
         for record in &self.held[..self.count] {
             let map = world.maps.map_by_handle(record.map).and_then(|map| map.as_ring_buffer());
