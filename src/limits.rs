@@ -29,6 +29,9 @@ pub const PROGRAM_SLOTS_MAX: usize = 1_000_000;
 pub const TRANSLATE_SLOTS_MAX: usize = 65_536;
 /// Functions of one program, the main one included; the kernel's `BPF_MAX_SUBPROGS`.
 pub const FUNCTIONS_MAX: usize = 256;
+/// Blocks of one function that the translator takes; larger programs run in verify mode only. Cranelift allocates registers
+/// in time that grows with the square of the blocks: these take about a second.
+pub const TRANSLATE_BLOCKS_MAX: usize = 8192;
 /// Bytes of the host's stack that one translated function may need; eight nest.
 pub const NATIVE_FRAME_LEN_MAX: u32 = 16 * 1024;
 /// Address space of one region of generated code; no program's code is longer.

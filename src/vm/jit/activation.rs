@@ -9,7 +9,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 use std::panic;
 use std::ptr;
 use std::sync::OnceLock;
@@ -28,14 +28,13 @@ use super::target;
 use crate::run::{Head, Run};
 
 /// A thread's activation, as the fault handler finds it.
-#[derive(Debug)]
 pub(super) struct Activation {
     /// The run that was entered.
     pub(super) head: *const Head,
     /// Where a trap continues.
     pub(super) landing: Landing,
-    /// What the fault handler saw.
-    pub(super) seen: Seen,
+    /// What the fault handler saw; written by it before it continues at the landing.
+    pub(super) seen: MaybeUninit<Seen>,
     /// A panic that waits until generated code is left.
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -49,7 +48,7 @@ pub(super) struct Landing {
 }
 
 /// What the fault handler saw.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// Address of the instruction.
     pub(super) at: usize,
@@ -123,7 +122,8 @@ pub(super) fn prepare() -> Result<(), Box<ModuleError>> {
 pub(super) unsafe fn enter(run: &mut Run<'_>, entry: *const u8) -> Left {
     let enter = ENTER.get().expect("whoever translated has prepared");
     let run = ptr::from_mut(run);
-    let mut activation = Activation { head: run.cast(), landing: enter.landing, seen: Seen::default(), panic: None };
+    let mut activation =
+        Activation { head: run.cast(), landing: enter.landing, seen: MaybeUninit::uninit(), panic: None };
     let outer = CURRENT.replace(&raw mut activation);
     // SAFETY: the caller vouches for `entry`; the run is borrowed for as long.
     let stopped = unsafe { (enter.function)(run, entry) };
@@ -134,7 +134,8 @@ pub(super) unsafe fn enter(run: &mut Run<'_>, entry: *const u8) -> Left {
     if let Some(payload) = activation.panic.take() {
         panic::resume_unwind(payload);
     }
-    Left::Stopped(Box::new(activation.seen))
+    // SAFETY: only the fault handler continues at the landing, and it writes this first.
+    Left::Stopped(Box::new(unsafe { activation.seen.assume_init() }))
 }
 
 fn compile() -> Result<Enter, Box<ModuleError>> {

@@ -95,7 +95,7 @@ fn divert(signal: libc::c_int, info: &libc::siginfo_t, machine: &mut libc::ucont
     if !expected {
         return false;
     }
-    activation.seen = Seen { at, addr, registers: Registers::of(machine) };
+    activation.seen.write(Seen { at, addr, registers: Registers::of(machine) });
     let landing = activation.landing;
     let mut set = |register: libc::c_int, value: usize| {
         machine.uc_mcontext.gregs[index(register)] = (value as u64).cast_signed();

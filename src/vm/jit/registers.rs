@@ -4,7 +4,7 @@
 //! r8 to r15.
 
 /// The general registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Registers(pub(super) [u64; 16]);
 
 impl Registers {

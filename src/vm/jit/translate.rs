@@ -20,7 +20,7 @@ use super::hooks::Hooks;
 use super::outline::Outline;
 use super::stop::Site;
 use super::{activation, fault, target};
-use crate::limits::{NATIVE_FRAME_LEN_MAX, TRANSLATE_SLOTS_MAX};
+use crate::limits::{NATIVE_FRAME_LEN_MAX, TRANSLATE_BLOCKS_MAX, TRANSLATE_SLOTS_MAX};
 use crate::vm::Linked;
 
 /// Functions begin at multiples of this.
@@ -37,6 +37,21 @@ pub enum TranslateError {
         /// Its slots.
         count: usize,
         /// [`TRANSLATE_SLOTS_MAX`].
+        max: usize,
+    },
+    /// A function has more blocks than the translator takes.
+    #[error(
+        "{program} insn {pc}: {count} blocks in its function are more than the translator takes ({max}); run it in verify \
+         mode or split it"
+    )]
+    TooBranchy {
+        /// Name of the program.
+        program: String,
+        /// First slot of the function.
+        pc: usize,
+        /// Its blocks.
+        count: usize,
+        /// [`TRANSLATE_BLOCKS_MAX`].
         max: usize,
     },
     /// Cranelift refused a function.
@@ -95,6 +110,13 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     activation::prepare().map_err(|error| host("get executable memory", error.to_string()))?;
 
     let outline = Outline::new(linked.program(), linked.insns());
+    for function in linked.program().functions() {
+        let count = (function.start..function.end).filter(|pc| outline.is_leader(*pc)).count();
+        if count > TRANSLATE_BLOCKS_MAX {
+            let (pc, max) = (function.start, TRANSLATE_BLOCKS_MAX);
+            return Err(TranslateError::TooBranchy { program: program(), pc, count, max });
+        }
+    }
     let parts = parts(linked, &outline);
     let wild = parts.values().any(|facts| facts.effects.wild);
     let source = Source { linked, outline: &outline, hooks, parts: &parts, zero: wild.then_some(Bytes::ALL) };
@@ -195,5 +217,44 @@ impl Assembly {
         }
         self.sites.sort_by_key(|site| site.offset);
         (self.bytes, self.sites.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn errors_say_what_is_wrong_and_what_to_do() {
+        let program = || "xdp_main".to_owned();
+        let refused =
+            TranslateError::Refused { program: program(), pc: 4, reason: "Code for function is too large".into() };
+        let frame = TranslateError::Frame { program: program(), pc: 4, len: 20_000, max: NATIVE_FRAME_LEN_MAX };
+        let full = CodeError::Full { len: 100, max: 1 << 30 };
+        let system = CodeError::from(io::Error::from_raw_os_error(libc::EPERM));
+        let host = TranslateError::Host { program: program(), what: "get executable memory", reason: "denied".into() };
+        for (error, text) in [
+            (
+                refused,
+                "xdp_main insn 4: its function cannot be translated (Code for function is too large); run it in verify mode",
+            ),
+            (
+                frame,
+                "xdp_main insn 4: its function needs 20000 bytes of host stack, more than 16384; run it in verify mode",
+            ),
+            (
+                TranslateError::Code { program: program(), source: full },
+                "xdp_main: no room for 100 bytes among 1073741824 of code; unload programs",
+            ),
+            (
+                TranslateError::Code { program: program(), source: system },
+                "xdp_main: no executable memory: Operation not permitted (os error 1); allow memory files \
+                 (vm.memfd_noexec) or raise vm.max_map_count",
+            ),
+            (host, "xdp_main: cannot get executable memory: denied; run it in verify mode"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

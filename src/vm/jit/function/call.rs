@@ -110,7 +110,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let fp = self.builder.ins().iadd_imm_s(self.fp, -i64::from(FRAME_STACK_LEN));
         let mut args =
             vec![self.run, self.cage, fp, self.builder.use_var(self.spent), self.builder.use_var(self.tail_calls)];
-        for reg in self.source.passed(start) {
+        for reg in self.source.passed(Part { start, role: Role::Subprogram }) {
             args.push(self.reg(reg));
         }
         let call = self.builder.ins().call(callee, &args);

@@ -56,10 +56,9 @@ impl<H> Source<'_, H> {
         self.linked.program().function_at(part.start).expect("a part begins a function")
     }
 
-    /// Arguments that a subprogram is passed: those of r1 to r5 that it reads.
-    fn passed(&self, start: usize) -> impl Iterator<Item = Reg> + use<H> {
-        let facts = self.parts.get(&Part { start, role: Role::Subprogram });
-        let args = facts.map_or(0, |facts| facts.effects.args);
+    /// Arguments that a part is passed: those of r1 to r5 that it reads.
+    fn passed(&self, part: Part) -> impl Iterator<Item = Reg> + use<H> {
+        let args = self.parts.get(&part).map_or(0, |facts| facts.effects.args);
         (1..=5).filter(move |number| args >> number & 1 != 0).filter_map(Reg::new)
     }
 
@@ -67,7 +66,7 @@ impl<H> Source<'_, H> {
     pub(super) fn signature(&self, part: Part) -> ir::Signature {
         match part.role {
             Role::Program => target::entry_signature(),
-            Role::Subprogram => target::subprogram_signature(self.passed(part.start).count()),
+            Role::Subprogram => target::subprogram_signature(self.passed(part).count()),
         }
     }
 
@@ -166,11 +165,14 @@ impl<H: Hooks> Body<'_, '_, H> {
             Role::Program => {
                 self.source.hooks.program(&mut self.builder, self.run);
                 self.set(Reg::R1, params[2]);
-                let arg2 = self.head_arg2();
-                self.builder.def_var(self.regs[2], arg2);
+                // Cranelift would keep the load though nobody reads it.
+                if self.source.passed(part).any(|reg| reg.index() == 2) {
+                    let arg2 = self.head_arg2();
+                    self.builder.def_var(self.regs[2], arg2);
+                }
             }
             Role::Subprogram => {
-                for (reg, value) in self.source.passed(part.start).zip(&params[target::FIXED_PARAMS..]) {
+                for (reg, value) in self.source.passed(part).zip(&params[target::FIXED_PARAMS..]) {
                     self.set(reg, *value);
                 }
             }

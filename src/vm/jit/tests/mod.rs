@@ -150,3 +150,16 @@ fn a_program_that_is_too_long_says_so_and_runs_in_verify_mode() {
     );
     assert_eq!(Place::new(&world).run(&loaded, Mode::Fast, FUEL_DEFAULT).r0, 5, "the interpreter stands in");
 }
+
+#[test]
+fn a_function_with_too_many_blocks_says_so_and_runs_in_verify_mode() {
+    let world = world();
+    let text = format!("{}r0 = 6\nexit", "if r0 == 1 goto +0\n".repeat(crate::limits::TRANSLATE_BLOCKS_MAX));
+    let loaded = Loaded::new(link(&world, "branchy", &text, &Maps::new()));
+    assert_eq!(
+        loaded.translated(Mode::Fast).expect_err("too many").to_string(),
+        "branchy insn 0: 8193 blocks in its function are more than the translator takes (8192); run it in verify mode or \
+         split it"
+    );
+    assert_eq!(Place::new(&world).run(&loaded, Mode::Fast, FUEL_DEFAULT).r0, 6);
+}
