@@ -67,7 +67,7 @@ impl fmt::Debug for LpmTrie {
 
 impl LpmTrie {
     /// The prefix of a key; `None` where it is longer than the map's keys.
-    fn prefix<'k>(&self, key: &'k [u8]) -> Result<Option<Prefix<'k>>, Errno> {
+    fn prefix<'k>(&self, key: &'k [u8]) -> Result<Option<Prefix<&'k [u8]>>, Errno> {
         check_len(key, u64::from(self.def.key_len))?;
         Ok(Prefix::parse(key, self.trie.len_max()))
     }

@@ -75,8 +75,8 @@ impl Nodes {
     }
 
     #[inline]
-    fn holds(&self, place: u32, key: &[u8]) -> bool {
-        self.node(place)[1..].iter().zip(words(key)).all(|(cell, word)| cell.load(Ordering::Relaxed) == word)
+    fn holds(&self, place: u32, key: impl Iterator<Item = u64>) -> bool {
+        self.node(place)[1..].iter().zip(key).all(|(cell, word)| cell.load(Ordering::Relaxed) == word)
     }
 
     /// An element's key.
@@ -98,16 +98,21 @@ impl Nodes {
         node[0].store((u64::from(hash) << 32) | link_to(next), Ordering::Release);
     }
 
-    /// The element of `key` in the chain that begins with `first`.
+    /// The element of a key, given by its [`words`], in the chain that begins with `first`.
     #[inline]
-    pub(super) fn search(&self, first: Option<u32>, hash: u32, key: &[u8]) -> Option<Found> {
+    pub(super) fn search(
+        &self,
+        first: Option<u32>,
+        hash: u32,
+        key: impl Iterator<Item = u64> + Clone,
+    ) -> Option<Found> {
         let mut before = None;
         let mut next = first;
         // No chain is longer than the table; a reader that was led astray could go on for longer.
         for _ in 0..self.place_count {
             let place = next?;
             let head = self.head(place).load(Ordering::Acquire);
-            if head >> 32 == u64::from(hash) && self.holds(place, key) {
+            if head >> 32 == u64::from(hash) && self.holds(place, key.clone()) {
                 return Some(Found { place, before });
             }
             before = next;

@@ -19,17 +19,15 @@ impl Seed {
         }))
     }
 
-    /// The hash of a key.
+    /// The hash of a key of a map, whose keys are of one length, by its [`words`].
     #[inline]
-    pub(super) fn hash(&self, key: &[u8]) -> u32 {
+    pub(super) fn hash(&self, mut words: impl Iterator<Item = u64>) -> u32 {
         let [first, even, odd, last] = self.0;
         let mut hash = first;
-        let mut words = words(key);
         while let Some(word) = words.next() {
             hash = fold(word ^ even, words.next().unwrap_or(0) ^ odd ^ hash);
         }
-        let hash = fold(hash ^ last, odd ^ key.len() as u64);
-        let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
+        let [a, b, c, d, e, f, g, h] = fold(hash ^ last, odd).to_le_bytes();
         u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])
     }
 }
@@ -46,25 +44,34 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// A key in words of eight bytes, the last one filled up with zeros.
 #[inline]
-pub(super) fn words(key: &[u8]) -> impl Iterator<Item = u64> {
+pub(super) fn words(key: &[u8]) -> impl Iterator<Item = u64> + Clone {
     let mut rest = key;
     std::iter::from_fn(move || {
-        if let Some((word, tail)) = rest.split_first_chunk::<8>() {
-            rest = tail;
-            return Some(u64::from_le_bytes(*word));
-        }
-        if rest.is_empty() {
-            return None;
-        }
-        let word = last_word(rest);
-        rest = &[];
-        Some(word)
+        let (head, tail) = rest.split_at(rest.len().min(8));
+        rest = tail;
+        (!head.is_empty()).then(|| word(head))
     })
 }
 
-/// Up to seven bytes as a word.
+/// The words of a key of at most eight bytes.
 #[inline]
-fn last_word(bytes: &[u8]) -> u64 {
+pub(super) fn one_word(key: &[u8]) -> [u64; 1] {
+    [word(key)]
+}
+
+/// The words of a key of nine to sixteen bytes.
+#[inline]
+pub(super) fn two_words(key: &[u8]) -> [u64; 2] {
+    let (first, second) = key.split_at(8);
+    [word(first), word(second)]
+}
+
+/// Up to eight bytes as a word.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    if let Some(whole) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*whole);
+    }
     let (mut word, rest, mut shift) = match bytes.split_first_chunk::<4>() {
         Some((half, rest)) => (u64::from(u32::from_le_bytes(*half)), rest, 32),
         None => (0, bytes, 0),
@@ -88,13 +95,21 @@ mod tests {
             assert_eq!(bytes[..len], key[..len]);
             assert_eq!(bytes.len(), len.next_multiple_of(8));
             assert!(bytes[len..].iter().all(|byte| *byte == 0));
+            let short = match len {
+                1..=8 => one_word(&key[..len]).to_vec(),
+                9..=16 => two_words(&key[..len]).to_vec(),
+                _ => continue,
+            };
+            assert!(words(&key[..len]).eq(short));
         }
     }
 
     #[test]
     fn two_seeds_hash_alike_by_chance_only() {
         let (one, other) = (Seed::random(), Seed::random());
-        let alike = (0..1000u32).filter(|key| one.hash(&key.to_le_bytes()) == other.hash(&key.to_le_bytes())).count();
+        let alike = (0..1000u32)
+            .filter(|key| one.hash(words(&key.to_le_bytes())) == other.hash(words(&key.to_le_bytes())))
+            .count();
         assert!(alike < 3, "{alike} of 1000 keys have one hash under two seeds");
     }
 
@@ -104,7 +119,7 @@ mod tests {
         for shift in [0, 8, 16, 24, 40, 56] {
             let mut counts = [0u32; 256];
             for key in 0..65_536u64 {
-                counts[(seed.hash(&(key << shift).to_le_bytes()) % 256) as usize] += 1;
+                counts[(seed.hash(words(&(key << shift).to_le_bytes())) % 256) as usize] += 1;
             }
             let most = counts.iter().max().expect("not empty");
             assert!(shift > 48 || *most < 400, "shift {shift}: {most} keys in one of 256 buckets, 256 expected");

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::Errno;
 use super::check::Update;
 use super::pool::{Pool, Reuse};
-use super::prefix::Prefix;
+use super::prefix::{Bits, Prefix};
 use super::zeroed::zeroed;
 
 /// In the first word of a node: it only branches, its prefix is nobody's key.
@@ -145,16 +145,14 @@ impl Trie {
     }
 
     /// How many bits a node's prefix and `prefix` have in common, at most the shorter one's length.
-    fn matched(&self, place: u32, prefix: Prefix<'_>) -> u32 {
-        let limit = self.len(place).min(prefix.bit_count());
+    #[inline]
+    fn matched<B: Bits>(node: &[AtomicU64], prefix: Prefix<B>) -> u32 {
+        let limit = (node[0].load(Ordering::Acquire) as u32).min(prefix.len);
         let mut bits = 0;
-        for (cell, word) in self.node(place)[HEAD_WORDS..].iter().zip(prefix.words()) {
-            if bits >= limit {
-                break;
-            }
-            let differ = (cell.load(Ordering::Relaxed) ^ word).leading_zeros();
+        for (index, cell) in node[HEAD_WORDS..].iter().enumerate() {
+            let differ = (cell.load(Ordering::Relaxed) ^ prefix.bits.word(index)).leading_zeros();
             bits += differ;
-            if differ < 64 {
+            if differ < 64 || bits >= limit {
                 break;
             }
         }
@@ -163,7 +161,17 @@ impl Trie {
 
     /// What `copy` makes of the place of the longest prefix of `prefix`, while it is in the tree. The caller holds an
     /// epoch guard.
-    pub(super) fn longest<T>(&self, prefix: Prefix<'_>, copy: impl Fn(u32) -> T) -> Option<T> {
+    pub(super) fn longest<T>(&self, prefix: Prefix<&[u8]>, copy: impl Fn(u32) -> T) -> Option<T> {
+        // Addresses of IP are short, and a loop whose length is known costs half.
+        match self.node_words - HEAD_WORDS {
+            1 => self.longest_words(prefix.words::<1>(), copy),
+            2 => self.longest_words(prefix.words::<2>(), copy),
+            _ => self.longest_words(prefix, copy),
+        }
+    }
+
+    #[inline]
+    fn longest_words<B: Bits, T>(&self, prefix: Prefix<B>, copy: impl Fn(u32) -> T) -> Option<T> {
         for _ in 0..READS_MAX {
             let early = self.early.load(Ordering::Acquire);
             let answer = self.search(prefix).map(&copy);
@@ -176,24 +184,28 @@ impl Trie {
         self.search(prefix).map(copy)
     }
 
-    fn search(&self, prefix: Prefix<'_>) -> Option<u32> {
+    #[inline]
+    fn search<B: Bits>(&self, prefix: Prefix<B>) -> Option<u32> {
         let mut found = None;
         let mut next = self.follow(At::Root);
         // Prefix lengths grow; counting down ends the walk of a reader that was led astray, too.
         for _ in 0..=self.len_max {
             let Some(place) = next else { break };
-            let matched = self.matched(place, prefix);
+            let node = self.node(place);
+            let head = node[0].load(Ordering::Acquire);
+            let len = head as u32;
+            let matched = Self::matched(node, prefix);
             if matched == self.len_max {
                 return Some(place);
             }
-            let len = self.len(place);
             if matched < len {
                 break;
             }
-            if !self.branches(place) {
+            if head & BRANCHES == 0 {
                 found = Some(place);
             }
-            next = self.child(place, prefix.bit(len));
+            let links = node[1].load(Ordering::Acquire);
+            next = ((links >> (32 * prefix.bits.bit(len))) as u32).checked_sub(1);
         }
         found
     }
@@ -203,18 +215,18 @@ impl Trie {
     }
 
     /// The way towards `prefix`: to the node that holds it, to the first that is no prefix of it, or to an empty link.
-    fn path(&self, prefix: Prefix<'_>) -> Path {
+    fn path(&self, prefix: Prefix<&[u8]>) -> Path {
         let mut path = Path { at: At::Root, above: At::Root, node: None, matched: 0 };
         loop {
             path.node = self.follow(path.at);
             let Some(place) = path.node else { return path };
-            path.matched = self.matched(place, prefix);
+            path.matched = Self::matched(self.node(place), prefix);
             let len = self.len(place);
-            if path.matched != len || len == prefix.bit_count() {
+            if path.matched != len || len == prefix.len {
                 return path;
             }
             path.above = path.at;
-            path.at = At::Child { place, side: prefix.bit(len) };
+            path.at = At::Child { place, side: prefix.bits.bit(len) };
         }
     }
 
@@ -224,7 +236,7 @@ impl Trie {
     /// `EEXIST`, `ENOENT` by `update`, `ENOSPC` when the tree is full, or what `fill` answers.
     pub(super) fn update(
         &self,
-        prefix: Prefix<'_>,
+        prefix: Prefix<&[u8]>,
         update: Update,
         fill: impl FnOnce(u32) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
@@ -244,11 +256,11 @@ impl Trie {
         *count += u32::from(!exists);
         match (path.node, exact) {
             (None, _) => {
-                self.write(place, prefix.bit_count(), prefix, [0; 2]);
+                self.write(place, prefix.len, prefix, [0; 2]);
                 self.set(path.at, Some(place));
             }
             (Some(_), Some(old)) => {
-                self.write(place, prefix.bit_count(), prefix, self.links(old));
+                self.write(place, prefix.len, prefix, self.links(old));
                 self.set(path.at, Some(place));
                 self.pool.retire(old);
             }
@@ -258,16 +270,16 @@ impl Trie {
     }
 
     /// Puts a new node over `below`, whose prefix differs from the new one or is longer.
-    fn insert_above(&self, place: u32, prefix: Prefix<'_>, path: &Path, below: u32) {
+    fn insert_above(&self, place: u32, prefix: Prefix<&[u8]>, path: &Path, below: u32) {
         let below_side = self.bit(below, path.matched);
         let mut links = [0; 2];
         links[below_side] = below + 1;
-        if path.matched == prefix.bit_count() {
-            self.write(place, prefix.bit_count(), prefix, links);
+        if path.matched == prefix.len {
+            self.write(place, prefix.len, prefix, links);
             self.set(path.at, Some(place));
             return;
         }
-        self.write(place, prefix.bit_count(), prefix, [0; 2]);
+        self.write(place, prefix.len, prefix, [0; 2]);
         links[1 - below_side] = place + 1;
         let branch = self.take();
         self.write(branch, path.matched, prefix, links);
@@ -293,10 +305,10 @@ impl Trie {
         place
     }
 
-    fn write(&self, place: u32, len: u32, prefix: Prefix<'_>, links: [u32; 2]) {
+    fn write(&self, place: u32, len: u32, prefix: Prefix<&[u8]>, links: [u32; 2]) {
         let node = self.node(place);
-        for (cell, word) in node[HEAD_WORDS..].iter().zip(prefix.words()) {
-            cell.store(word, Ordering::Relaxed);
+        for (index, cell) in node[HEAD_WORDS..].iter().enumerate() {
+            cell.store(prefix.bits.word(index), Ordering::Relaxed);
         }
         node[0].store(u64::from(len), Ordering::Relaxed);
         self.set_links(place, links);
@@ -306,7 +318,7 @@ impl Trie {
     ///
     /// # Errors
     /// `ENOENT`.
-    pub(super) fn delete(&self, prefix: Prefix<'_>) -> Result<(), Errno> {
+    pub(super) fn delete(&self, prefix: Prefix<&[u8]>) -> Result<(), Errno> {
         let mut count = self.lock();
         let path = self.path(prefix);
         let exact = path.node.filter(|place| path.matched == self.len(*place) && !self.branches(*place));
@@ -330,24 +342,24 @@ impl Trie {
     }
 
     /// The key after `prefix`, children before parents; the first for `None` and for a prefix that is not there.
-    pub(super) fn next_key(&self, prefix: Option<Prefix<'_>>) -> Option<Vec<u8>> {
+    pub(super) fn next_key(&self, prefix: Option<Prefix<&[u8]>>) -> Option<Vec<u8>> {
         let _writers_wait = self.lock();
         let mut ways = Vec::new();
         let mut next = self.follow(At::Root);
         let Some(prefix) = prefix else { return self.first_below(next) };
         while let Some(place) = next {
-            let matched = self.matched(place, prefix);
+            let matched = Self::matched(self.node(place), prefix);
             let len = self.len(place);
             if matched != len {
                 return self.first_below(self.follow(At::Root));
             }
-            if len == prefix.bit_count() {
+            if len == prefix.len {
                 if self.branches(place) {
                     return self.first_below(self.follow(At::Root));
                 }
                 return self.first_after(&ways);
             }
-            let side = prefix.bit(len);
+            let side = prefix.bits.bit(len);
             ways.push((place, side));
             next = self.child(place, side);
         }
