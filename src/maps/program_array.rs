@@ -95,19 +95,6 @@ impl ProgramArray {
         unsafe { slot.as_ref() }
     }
 
-    /// Makes the array one of programs of this kind, for ever: the first program that is put into it or refers to it
-    /// decides, as in the kernel.
-    ///
-    /// # Errors
-    /// `EINVAL` when it is of another kind already.
-    pub fn claim(&self, kind: ProgramKind) -> Result<(), Errno> {
-        Self::admit(&mut self.lock(), kind)
-    }
-
-    fn admit(owner: &mut Option<ProgramKind>, kind: ProgramKind) -> Result<(), Errno> {
-        if *owner.get_or_insert(kind) == kind { Ok(()) } else { Err(Errno::EINVAL) }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<ProgramKind>> {
         self.kind.lock().expect("nothing panics while it holds the lock")
     }
@@ -119,8 +106,9 @@ impl ProgramArray {
     pub fn replace(&self, index: u32, slot: Option<Slot>) -> Result<(), Errno> {
         let place = self.slots.get(index as usize).ok_or(Errno::E2BIG)?;
         let mut kind = self.lock();
-        if let Some(slot) = &slot {
-            Self::admit(&mut kind, slot.kind)?;
+        // The first program that goes in decides for ever, as in the kernel.
+        if slot.as_ref().is_some_and(|slot| *kind.get_or_insert(slot.kind) != slot.kind) {
+            return Err(Errno::EINVAL);
         }
         let guard = epoch::pin();
         let code = slot.as_ref().map_or([std::ptr::null(); CODE_TABLES], |slot| slot.code);
