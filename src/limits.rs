@@ -102,7 +102,8 @@ pub const EVENTS_MAX: usize = 4096;
 
 /// Bytes of an object file that the loader reads.
 pub const OBJECT_LEN_MAX: u64 = 64 << 20;
-/// Slots of all programs of one object, subprograms counted for each program that calls them. Bounds the loader's memory.
+/// Slots of all programs of one object, subprograms counted for each program that calls them, and eight bytes of a
+/// function's name as one. Bounds the loader's memory.
 pub const OBJECT_SLOTS_MAX: usize = 2_000_000;
 /// Programs of one object.
 pub const OBJECT_PROGRAMS_MAX: usize = 4096;

@@ -88,9 +88,10 @@ impl<'a> Assembler<'a> {
         if let Some(start) = assembly.starts.get(&index) {
             return Ok(*start);
         }
-        let slots = self.text.functions()[index].slots;
-        let Some(left) = self.slots_left.checked_sub(slots.len()) else {
-            let count = OBJECT_SLOTS_MAX - self.slots_left + slots.len();
+        let Function { name, slots, .. } = &self.text.functions()[index];
+        let cost = slots.len() + name.len() / 8;
+        let Some(left) = self.slots_left.checked_sub(cost) else {
+            let count = OBJECT_SLOTS_MAX - self.slots_left + cost;
             return Err(Defect::TooMany { what: "slots of all programs", count, max: OBJECT_SLOTS_MAX });
         };
         self.slots_left = left;

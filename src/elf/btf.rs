@@ -230,6 +230,11 @@ impl Btf {
         rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
+    /// Whether the type has this name.
+    pub(super) fn is_named(&self, id: TypeId, expected: &str) -> bool {
+        self.get(id).is_some_and(|found| self.is_text(found.name, expected))
+    }
+
     /// Bytes of all its strings together.
     pub(super) fn strings_len(&self) -> usize {
         self.strings.len()
@@ -291,7 +296,7 @@ impl Btf {
     /// The variables of a section.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<(TypeId, &[SectionVar])> {
-        let id = *self.sections.iter().find(|id| self.get(**id).is_some_and(|found| self.is_text(found.name, name)))?;
+        let id = *self.sections.iter().find(|id| self.is_named(**id, name))?;
         let Kind::DataSec { vars, .. } = self.kind(id) else { return None };
         Some((id, vars))
     }

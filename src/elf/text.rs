@@ -216,7 +216,7 @@ impl<'a> Text<'a> {
     ) -> Result<Reference, Defect> {
         let is_in = |section: &str| {
             let vars = self.btf.and_then(|btf| Some((btf, btf.section(section)?.1)));
-            vars.is_some_and(|(btf, vars)| vars.iter().any(|var| btf.name(var.var) == symbol.name))
+            vars.is_some_and(|(btf, vars)| vars.iter().any(|var| btf.is_named(var.var, symbol.name)))
         };
         let mend = if kind == R_BPF_64_32 {
             "kernel functions are not supported: link the object that defines it"
