@@ -10,7 +10,8 @@ use super::table::{Table, grouped};
 use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::escape;
 use crate::limits::OBJECT_LEN_MAX;
-use crate::control::view::{ObjectView, ProgramView};
+use crate::control::view::{ObjectView, ProfileView, ProgramView};
+use crate::flow::Hook;
 
 /// List, load, attach and detach programs of a running host
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,15 @@ pub(super) struct Args {
 enum Action {
     /// List the programs
     List {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show what instrumented mode counted in a program: source lines, helper calls, tail calls
+    Profile {
+        /// Name of the program
+        program: String,
         #[command(flatten)]
         api: Api,
         #[command(flatten)]
@@ -51,8 +61,7 @@ enum Action {
         /// Name of the program
         program: String,
         /// Name of the hook
-        #[arg(value_parser = ["xdp"])]
-        hook: String,
+        hook: Hook,
         #[command(flatten)]
         api: Api,
         #[command(flatten)]
@@ -61,8 +70,7 @@ enum Action {
     /// Take the program off a hook: frames pass
     Detach {
         /// Name of the hook
-        #[arg(value_parser = ["xdp"])]
-        hook: String,
+        hook: Hook,
         #[command(flatten)]
         api: Api,
         #[command(flatten)]
@@ -73,6 +81,7 @@ enum Action {
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     match &args.action {
         Action::List { api, form } => list(api, form, out),
+        Action::Profile { program, api, form } => profile(program, api, form, out),
         Action::Load { object, api, form } => load(object, api, form, out),
         Action::Unload { object, api, form } => {
             let path = format!("/v1/objects/{}", escape(object));
@@ -102,7 +111,10 @@ fn list(api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["program", "object", "kind", "slots", "mode", "hook"]);
-    for program in typed::<Vec<ProgramView>>(&client, answer)? {
+    let programs: Vec<ProgramView> = typed(&client, answer)?;
+    let mut notes = Vec::new();
+    for program in programs {
+        notes.extend(program.interpreted.map(|why| format!("interpreted in every mode: {why}")));
         table.row([
             program.name,
             program.object,
@@ -113,6 +125,43 @@ fn list(api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
         ]);
     }
     table.write(out)?;
+    for note in notes {
+        writeln!(out, "{note}")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn profile(program: &str, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+    let client = api.client()?;
+    let answer = client.get(&format!("/v1/programs/{}/profile", escape(program)))?;
+    if form.json {
+        write_json(out, &answer)?;
+        return Ok(Exit::Done);
+    }
+    let profile: ProfileView = typed(&client, answer)?;
+    let (reached, insns) = (profile.insns_reached, profile.insns);
+    writeln!(out, "{}: {} runs, {reached} of {insns} instructions reached", profile.program, grouped(profile.runs))?;
+    if profile.runs == 0 {
+        writeln!(out, "nothing is counted yet; let it run with kumite mode instrumented")?;
+    }
+    let mut file = "";
+    for line in &profile.lines {
+        if line.file != file {
+            file = &line.file;
+            writeln!(out, "\n{file}")?;
+        }
+        writeln!(out, "{:>14} {:>5}  {}", grouped(line.count), line.line, line.text)?;
+    }
+    if !profile.helpers.is_empty() || !profile.tail_calls.is_empty() {
+        writeln!(out)?;
+    }
+    for call in &profile.helpers {
+        writeln!(out, "insn {}: {} called {} times", call.pc, call.helper, grouped(call.count))?;
+    }
+    for call in &profile.tail_calls {
+        let (taken, missed) = (grouped(call.taken), grouped(call.fell_through));
+        writeln!(out, "insn {}: tail call taken {taken} times, fell through {missed} times", call.pc)?;
+    }
     Ok(Exit::Done)
 }
 

@@ -9,7 +9,7 @@ use crate::maps::{Errno, Map, MapKind};
 use crate::report::{from_hex, to_hex};
 
 /// Types whose elements have a value for each worker.
-const PER_WORKER: [MapKind; 3] = [MapKind(5), MapKind::PERCPU_ARRAY, MapKind(10)];
+const PER_WORKER: [MapKind; 3] = [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH];
 
 /// Reads the digits of a key.
 pub(super) fn key(map: &dyn Map, digits: &str) -> Result<Vec<u8>, Refusal> {

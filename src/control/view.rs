@@ -58,6 +58,63 @@ pub struct ProgramView {
     pub mode: String,
     /// The hook that it is on.
     pub hook: Option<String>,
+    /// Why there is no translated code for it, so that it is interpreted in every mode.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interpreted: Option<String>,
+}
+
+/// What instrumented mode counted in a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileView {
+    /// Its name.
+    pub program: String,
+    /// Its instructions.
+    pub insns: usize,
+    /// Those of them that were executed.
+    pub insns_reached: usize,
+    /// Times that it was entered.
+    pub runs: u64,
+    /// Its source lines, where the object has them.
+    pub lines: Vec<LineView>,
+    /// Its calls of helpers.
+    pub helpers: Vec<HelperCallView>,
+    /// Its tail calls.
+    pub tail_calls: Vec<TailCallView>,
+}
+
+/// A source line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineView {
+    /// File as the compiler named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Times that its most executed instruction was executed.
+    pub count: u64,
+    /// The source text, as the object holds it.
+    pub text: String,
+}
+
+/// A call of a helper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelperCallView {
+    /// Slot index.
+    pub pc: usize,
+    /// Name of the helper.
+    pub helper: String,
+    /// Times.
+    pub count: u64,
+}
+
+/// A tail call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailCallView {
+    /// Slot index.
+    pub pc: usize,
+    /// Times that another program went on.
+    pub taken: u64,
+    /// Times that the slot was empty, the index outside, or the limit reached.
+    pub fell_through: u64,
 }
 
 /// An object that was loaded.

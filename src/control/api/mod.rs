@@ -6,6 +6,7 @@ mod desk;
 mod events;
 mod host;
 mod maps;
+mod profile;
 mod programs;
 mod source;
 
@@ -35,6 +36,7 @@ pub static ROUTES: &[Route<Desk>] = &[
     programs::LOAD,
     programs::UNLOAD,
     programs::PROGRAMS,
+    profile::PROFILE,
     LIST,
     source::STOP_SOURCE,
     source::SOURCE,

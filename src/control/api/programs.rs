@@ -28,6 +28,7 @@ fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
                 slots: program.insns().len(),
                 mode: known.map_or("", |known| known.mode).to_owned(),
                 hook: known.and_then(|known| known.hook).map(str::to_owned),
+                interpreted: loaded.translated(Mode::Fast).err().map(ToString::to_string),
             });
         }
     }

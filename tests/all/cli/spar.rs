@@ -79,6 +79,12 @@ fn modes_slots_and_maps_change_under_load_without_losing_a_frame() {
             wait_for("frames in the new mode", || (host.count("rx") > before + 20).then_some(()));
         }
     }
+    let profile = a.json(&["prog", "profile", "balance"]);
+    assert!(profile["runs"].as_u64() > Some(20), "{profile}");
+    assert!(profile["tail_calls"][0]["taken"].as_u64() > Some(20), "{profile}");
+    assert_eq!(profile["tail_calls"][0]["fell_through"], 0);
+    let text = a.ask(&["prog", "profile", "balance"]);
+    assert!(text.contains("tail call taken "), "{text}");
     assert_eq!(b.ask(&["mode", "firewall", "verify"]), "firewall: verify\n");
     assert_eq!(b.ask(&["mode"]), "firewall: verify\n");
 
