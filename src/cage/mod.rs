@@ -20,6 +20,8 @@ pub use region::Region;
 
 use std::sync::{Arc, Mutex};
 
+use crossbeam::epoch;
+
 use crate::limits::{CAGE_GUARD_LEN, CAGE_LEN, PAGE_LEN};
 use pages::{FreePages, PageMap};
 
@@ -27,6 +29,9 @@ use pages::{FreePages, PageMap};
 const GUARD: usize = CAGE_GUARD_LEN as usize;
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on every host that kumite builds for")]
 const RESERVED: usize = (CAGE_LEN + 2 * CAGE_GUARD_LEN) as usize;
+
+/// Times that a full cage looks for pages whose grace period has ended meanwhile.
+const RECLAIM_TRIES: u32 = 1000;
 
 /// What the guest may do with a page. The host may always read and write while it fills a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +124,43 @@ impl Cage {
     pub fn alloc(self: &Arc<Self>, len: u64, what: &'static str) -> Result<Region, CageError> {
         let page_count =
             u32::try_from(len.max(1).div_ceil(u64::from(PAGE_LEN))).map_err(|_| CageError::Full { len, what })?;
-        let first = self.lock_free().take(page_count).ok_or(CageError::Full { len, what })?;
+        let first = self.take(page_count).ok_or(CageError::Full { len, what })?;
         let region = Region::new(Arc::clone(self), first, page_count, len);
         region.protect(Protect::ReadWrite).map_err(|source| CageError::Map { len, what, source })?;
         Ok(region)
+    }
+
+    /// Takes free pages; where there are none, helps those of dropped regions past their grace period first.
+    fn take(&self, page_count: u32) -> Option<u32> {
+        (0..RECLAIM_TRIES).find_map(|_| {
+            let first = self.lock_free().take(page_count);
+            if first.is_none() {
+                epoch::pin().flush();
+                std::thread::yield_now();
+            }
+            first
+        })
+    }
+
+    /// Unmaps pages that a region had, and makes them free.
+    fn release(&self, first_page: u32, page_count: u32) {
+        let start = self.base.wrapping_add(first_page as usize * PAGE_LEN as usize);
+        // SAFETY: replaces pages of the reservation that no region holds by inaccessible ones; no reference into the cage
+        // exists, and accesses that were checked while the region lived have ended with their epoch guards.
+        let mapped = unsafe {
+            libc::mmap(
+                start.cast(),
+                page_count as usize * PAGE_LEN as usize,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+        // Where the kernel refuses (mapping count), the pages stay unused for ever rather than be handed out dirty.
+        if mapped != libc::MAP_FAILED {
+            self.lock_free().give_back(first_page, page_count);
+        }
     }
 
     fn lock_free(&self) -> std::sync::MutexGuard<'_, FreePages> {
@@ -179,10 +217,13 @@ mod tests {
         let addr = first.addr();
         first.write(0, b"secret");
         drop(first);
-        let second = cage.alloc(4096, "test").expect("room");
-        assert_eq!(second.addr(), addr);
+        let again = (0..10_000).find_map(|_| {
+            epoch::pin().flush();
+            let second = cage.alloc(4096, "test").expect("room");
+            (second.addr() == addr).then_some(second)
+        });
         let mut bytes = [1; 6];
-        second.read(0, &mut bytes);
+        again.expect("the grace period ends").read(0, &mut bytes);
         assert_eq!(bytes, [0; 6]);
     }
 

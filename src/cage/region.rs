@@ -1,12 +1,16 @@
 //! A run of pages of the cage with one owner.
+//!
+//! Invariant: pages are unmapped and handed out again only after a grace period of `crossbeam::epoch`.
 
 use std::sync::Arc;
+
+use crossbeam::epoch;
 
 use super::{Cage, Protect};
 use crate::limits::PAGE_LEN;
 
-/// A run of pages of the cage; dropped, it becomes inaccessible and free. The owner sees to it that no run which still
-/// holds an address of it is under way (or accepts that the run traps).
+/// A run of pages of the cage; dropped, it becomes inaccessible to new accesses at once and free after a grace period.
+/// A run under way that still holds an address of it may trap.
 #[derive(Debug)]
 pub struct Region {
     cage: Arc<Cage>,
@@ -99,22 +103,11 @@ impl Region {
 }
 
 impl Drop for Region {
+    /// The guest loses its pages at once, the host only after every worker's quiet point: whoever was told by
+    /// [`Cage::check`] that they are mapped holds an epoch guard until it has used them.
     fn drop(&mut self) {
         self.cage.pages.set(self.first_page, self.page_count, None);
-        // SAFETY: replaces pages of our own by inaccessible ones; no reference into the cage exists.
-        let mapped = unsafe {
-            libc::mmap(
-                self.host_ptr().cast(),
-                self.mapped_len(),
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1,
-                0,
-            )
-        };
-        // Where the kernel refuses (mapping count), the pages stay unused for ever rather than be handed out dirty.
-        if mapped != libc::MAP_FAILED {
-            self.cage.lock_free().give_back(self.first_page, self.page_count);
-        }
+        let (cage, first_page, page_count) = (Arc::clone(&self.cage), self.first_page, self.page_count);
+        epoch::pin().defer(move || cage.release(first_page, page_count));
     }
 }
