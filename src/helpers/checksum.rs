@@ -47,6 +47,7 @@ fn csum_diff(run: &mut Run<'_>, [from, from_len, to, to_len, seed]: [u64; 5]) ->
     let (from_place, to_place) = (place(28, 1), place(28, 3));
     from_place.memory(run, from, from_len, Access::Read)?;
     to_place.memory(run, to, to_len, Access::Read)?;
+    run.work((from_len + to_len) / 4)?;
     let seed = seed as u32;
     let sum = match (from_len, to_len) {
         (0, 0) => seed,
@@ -67,7 +68,7 @@ pub(super) static CSUM_DIFF: Helper = Helper {
     name: "csum_diff",
     args: &[Arg::MemReadOrNull, Arg::LenOrZero, Arg::MemReadOrNull, Arg::LenOrZero, Arg::Any],
     ret: Ret::Integer,
-    cost: 1024,
+    cost: 32,
     frame: Frame::Keeps,
     kinds: &[],
     body: csum_diff,

@@ -11,6 +11,7 @@ use crate::trap::TrapKind;
 
 fn map_lookup_elem(run: &mut Run<'_>, [handle, key, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     let map = place(1, 1).map(run, handle)?;
+    run.work(map.lookup_work())?;
     let worker = run.worker();
     let found = place(1, 2).copied(run, key, map.def().key_len, |key| map.lookup(worker, key))?;
     Ok(found.ok().flatten().map_or(0, u64::from))
@@ -34,6 +35,7 @@ fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) 
     if u64::from(def.value_len) > HELPER_MEMORY_LEN_MAX {
         return Err(place(2, 1).not("a map with values of at most 64 KiB"));
     }
+    run.work(map.lookup_work() + map.update_work())?;
     let worker = run.worker();
     let updated = place(2, 2).copied(run, key, def.key_len, |key| {
         place(2, 3).copied(run, value, def.value_len, |value| map.update(worker, key, value, flags))
@@ -55,6 +57,7 @@ pub(super) static MAP_UPDATE_ELEM: Helper = Helper {
 
 fn map_delete_elem(run: &mut Run<'_>, [handle, key, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     let map = place(3, 1).map(run, handle)?;
+    run.work(map.lookup_work())?;
     let deleted = place(3, 2).copied(run, key, map.def().key_len, |key| map.delete(key))?;
     Ok(deleted.map_or_else(Errno::to_r0, |()| 0))
 }
@@ -77,6 +80,7 @@ fn map_lookup_percpu_elem(run: &mut Run<'_>, [handle, key, processor, ..]: [u64;
     if !PERCPU.contains(&def.kind) {
         return Err(place(195, 1).not("a per-CPU map"));
     }
+    run.work(map.lookup_work())?;
     #[expect(clippy::cast_possible_truncation, reason = "the kernel's parameter is 32 bits of r3")]
     let worker = WorkerIndex(processor as u32);
     let exists = worker.0 < run.world.worker_count;

@@ -15,6 +15,7 @@ fn ring<'w>(run: &Run<'w>, at: Place, handle: u64) -> Result<&'w RingBuffer, Tra
 fn ringbuf_output(run: &mut Run<'_>, [handle, from, len, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
     let ring = ring(run, place(130, 1), handle)?;
     let record = place(130, 2).memory(run, from, len, Access::Read)?;
+    run.work(len / 8)?;
     Ok(ring.output(record, flags).map_or_else(Errno::to_r0, |()| 0))
 }
 

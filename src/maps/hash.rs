@@ -29,6 +29,8 @@ pub(super) struct Hash {
     def: MapDef,
     table: HashTable,
     values: Values,
+    /// An element's bytes of value for all workers, by eights: see [`Map::update_work`].
+    update_work: u64,
 }
 
 impl fmt::Debug for Hash {
@@ -55,7 +57,8 @@ impl Hash {
         let Some(table) = HashTable::new(shape) else {
             return refuse(def, "no memory for its keys", Errno::ENOMEM);
         };
-        Ok(Self { def: def.clone(), table, values })
+        let update_work = Values::bytes(def, env, 1, sharing) / 8;
+        Ok(Self { def: def.clone(), table, values, update_work })
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), Errno> {
@@ -101,6 +104,10 @@ const ELEMENT_HEAD_LEN: u64 = 48;
 impl Map for Hash {
     fn def(&self) -> &MapDef {
         &self.def
+    }
+
+    fn update_work(&self) -> u64 {
+        self.update_work
     }
 
     #[inline]

@@ -78,6 +78,12 @@ impl Map for LpmTrie {
         &self.def
     }
 
+    /// A walk may meet a node a bit, and compares up to the whole key at each.
+    fn lookup_work(&self) -> u64 {
+        let key_len = u64::from(self.def.key_len);
+        key_len * 8 * (1 + key_len / 16)
+    }
+
     fn lookup(&self, worker: WorkerIndex, key: &[u8]) -> Result<Option<u32>, Errno> {
         let Some(prefix) = self.prefix(key)? else { return Ok(None) };
         let _guard = epoch::pin();

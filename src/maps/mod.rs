@@ -159,6 +159,16 @@ pub trait Map: Send + Sync + std::fmt::Debug {
     /// Its definition.
     fn def(&self) -> &MapDef;
 
+    /// What finding a key is worth at most, in slots beyond the helper's own cost; 0 for all short keys but prefixes.
+    fn lookup_work(&self) -> u64 {
+        u64::from(self.def().key_len) / 8
+    }
+
+    /// What changing an element is worth at most, beyond finding it: bytes copied and zeroed, by eights.
+    fn update_work(&self) -> u64 {
+        self.def().value_stride() / 8
+    }
+
     /// Guest address of the value of `key` for this worker.
     ///
     /// # Errors

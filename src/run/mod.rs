@@ -104,6 +104,8 @@ pub struct Run<'w> {
     pub records: Records,
     /// Why the last run stopped early.
     pub trap: Option<TrapKind>,
+    /// Work that helpers may still do in this run, in slots of equal time; see [`Run::work`].
+    pub work_left: u64,
     /// State of the pseudo-random generator behind `bpf_get_prandom_u32`.
     pub random: u64,
     /// What verify mode noticed.
@@ -146,6 +148,7 @@ impl<'w> Run<'w> {
             redirect: None,
             records: Records::default(),
             trap: None,
+            work_left: FUEL_DEFAULT,
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
             findings: Vec::new(),
         }
@@ -160,6 +163,7 @@ impl<'w> Run<'w> {
     /// Makes the run ready for the next frame: budgets full, nothing redirected, nothing found.
     pub fn reset(&mut self, fuel: u64) {
         self.head.fuel = fuel;
+        self.work_left = fuel;
         self.head.tail_calls = 0;
         self.head.r0 = 0;
         self.redirect = None;
@@ -171,6 +175,16 @@ impl<'w> Run<'w> {
     /// Discards the ring-buffer records that the last program left unfinished. Engines call it at the end of a run.
     pub fn discard_records(&mut self) {
         self.records.discard(self.world);
+    }
+
+    /// Pays for work whose size depends on the arguments of a helper: bytes copied, nodes walked. It is metered beside the
+    /// fuel, in bodies alone, so that every engine counts the same; a run may do as much of it as it has fuel.
+    ///
+    /// # Errors
+    /// [`TrapKind::Fuel`] when it is used up.
+    pub fn work(&mut self, slots: u64) -> Result<(), TrapKind> {
+        self.work_left = self.work_left.checked_sub(slots).ok_or(TrapKind::Fuel)?;
+        Ok(())
     }
 
     /// Turns a fault of helper number `helper` into the trap that it means.
