@@ -80,11 +80,13 @@ fn regions() -> MutexGuard<'static, Vec<Arc<Region>>> {
 /// # Safety
 /// The address is in code that a thread is executing, or in none: what holds it is not dropped meanwhile.
 pub(super) unsafe fn table_at<'t>(address: usize) -> Option<&'t Table> {
-    let entry = ENTRIES.iter().find(|entry| {
+    // One load of `start`: this runs in a signal handler, where another region may be coming or going.
+    let (entry, offset) = ENTRIES.iter().find_map(|entry| {
         let start = entry.start.load(Ordering::Acquire);
-        start != 0 && address.wrapping_sub(start) < CODE_REGION_LEN
+        let offset = address.wrapping_sub(start);
+        (start != 0 && offset < CODE_REGION_LEN).then_some((entry, offset))
     })?;
-    let grain = (address - entry.start.load(Ordering::Relaxed)) / GRAIN;
+    let grain = offset / GRAIN;
     let tables = entry.tables.load(Ordering::Acquire);
     if tables.is_null() {
         return None;
