@@ -45,9 +45,14 @@ fn is_number(word: &str) -> bool {
 /// A number as people write it: decimal, or hexadecimal behind 0x; negative ones in two's complement.
 fn plain(word: &str) -> Option<u64> {
     if let Some(digits) = word.strip_prefix("0x") {
-        return u64::from_str_radix(digits, 16).ok();
+        return all_hexadecimal(digits).then(|| u64::from_str_radix(digits, 16).ok())?;
     }
     word.parse::<u64>().ok().or_else(|| word.parse::<i64>().ok().map(i64::cast_unsigned))
+}
+
+/// Whether nothing else is in it: the standard parsers take a sign too.
+fn all_hexadecimal(digits: &str) -> bool {
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 fn number(word: &str, len: usize) -> Option<Vec<u8>> {
@@ -83,7 +88,7 @@ fn typed(word: &str) -> Option<Vec<u8>> {
         return Some([prefix.to_le_bytes().to_vec(), octets].concat());
     }
     let octets: Vec<&str> = word.split(':').collect();
-    if octets.len() == 6 && octets.iter().all(|octet| octet.len() == 2) {
+    if octets.len() == 6 && octets.iter().all(|octet| octet.len() == 2 && all_hexadecimal(octet)) {
         return octets.iter().map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
     }
     word.parse::<Ipv6Addr>().ok().map(|address| address.octets().to_vec())

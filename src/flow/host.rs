@@ -197,8 +197,10 @@ impl Host {
     /// # Errors
     /// [`HostError::Load`] when a map cannot be made or filled; [`HostError::Stopped`].
     pub fn load(&self, object: &Object) -> Result<InstanceId, HostError> {
-        let _state = self.running()?;
+        drop(self.running()?);
+        // Translation takes its time: nothing is locked meanwhile, so that the host can stop and send.
         let instance = Arc::new(Instance::load(&self.world, object)?);
+        let _state = self.running()?;
         let mut registry = self.registry();
         for program in instance.programs() {
             registry.know(Arc::<Loaded>::clone(program));
