@@ -17,7 +17,7 @@ use crate::control::view::StatsView;
 use crate::control::{Address, Listening};
 use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
 use crate::limits::{FUEL_DEFAULT, WORKERS_MAX};
-use crate::port::udp::{IoPath, WireConfig};
+use crate::port::udp::{IoPath, Trains, WireConfig};
 use crate::vm::{Instance, Loaded, Mode};
 
 /// How often the wish to stop that came by the API is looked for.
@@ -47,6 +47,9 @@ pub(super) struct Args {
     /// How datagrams are moved: auto, ring or plain
     #[arg(long, default_value = "auto")]
     io: IoPath,
+    /// Whether frames travel in trains, several in one message: on or off
+    #[arg(long, value_name = "ON|OFF", default_value_t)]
+    trains: Trains,
     /// Slots that a run may execute
     #[arg(long, value_name = "N", default_value_t = FUEL_DEFAULT)]
     fuel: u64,
@@ -75,6 +78,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         mode: args.mode,
         fuel: args.fuel,
         io: args.io,
+        trains: args.trains,
         responder: Addresses { mac: args.mac, ipv4: args.ip4, ipv6: args.ip6 },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(machine)?;

@@ -76,8 +76,12 @@ tally! {
     tx_frames,
     /// Bytes of them.
     tx_bytes,
+    /// Of the sent: in trains.
+    tx_in_trains,
     /// Frames that the kernel would not send.
     tx_errors,
+    /// Of the received: in trains.
+    rx_in_trains,
     /// Receives that failed.
     rx_errors,
     /// Times the peer was away.

@@ -21,7 +21,7 @@ use crate::cage::Cage;
 use crate::elf::Object;
 use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, WORKERS_MAX};
 use crate::maps::{Map, MapTable};
-use crate::port::udp::{IoPath, Socket, WireConfig, worker_of};
+use crate::port::udp::{IoPath, Socket, Trains, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
 use crate::run::{Clock, World};
 use crate::vm::{Instance, Loaded, Mode};
@@ -41,6 +41,8 @@ pub struct HostConfig {
     pub fuel: u64,
     /// How datagrams are moved.
     pub io: IoPath,
+    /// Whether frames travel in trains.
+    pub trains: Trains,
     /// Whom the stack behind PASS answers for.
     pub responder: Addresses,
 }
@@ -56,6 +58,7 @@ impl HostConfig {
             mode: Mode::Fast,
             fuel: FUEL_DEFAULT,
             io: IoPath::Auto,
+            trains: Trains::On,
             responder: Addresses::numbered(1),
         }
     }
@@ -445,6 +448,7 @@ fn hire(
             world: Arc::clone(world),
             socket: Arc::clone(&socket),
             io: config.io,
+            trains: config.trains,
             shared: Arc::clone(shared),
         };
         // The system shows 15 bytes of a thread's name, and takes none that are zero.

@@ -73,8 +73,12 @@ pub struct PortStats {
     pub tx_frames: u64,
     /// Bytes of them.
     pub tx_bytes: u64,
+    /// Of the sent: in trains, several in one message.
+    pub tx_in_trains: u64,
     /// Frames that the kernel would not send.
     pub tx_errors: u64,
+    /// Of the received: in trains.
+    pub rx_in_trains: u64,
     /// Receives that failed.
     pub rx_errors: u64,
     /// Times the peer was away.
@@ -109,7 +113,9 @@ impl PortStats {
             sent: tally.sent,
             tx_frames: tally.tx_frames,
             tx_bytes: tally.tx_bytes,
+            tx_in_trains: tally.tx_in_trains,
             tx_errors: tally.tx_errors,
+            rx_in_trains: tally.rx_in_trains,
             rx_errors: tally.rx_errors,
             unreachable: tally.unreachable,
             socket_drops,

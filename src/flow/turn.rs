@@ -248,7 +248,9 @@ impl<'w, P: Port> Turn<'w, P> {
         let counts = self.port.counts();
         self.tally.tx_frames = counts.tx_frames;
         self.tally.tx_bytes = counts.tx_bytes;
+        self.tally.tx_in_trains = counts.tx_in_trains;
         self.tally.tx_errors = counts.tx_errors;
+        self.tally.rx_in_trains = counts.rx_in_trains;
         self.tally.rx_errors = counts.rx_errors;
         self.tally.unreachable = counts.unreachable;
     }

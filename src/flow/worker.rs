@@ -20,7 +20,7 @@ use super::{HostError, WIRE_IFINDEX};
 use crate::cage::Region;
 use crate::limits::{DRAIN_MS_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS, SPIN_US_MAX, STACK_LEN, WAIT_MS_MAX};
 use crate::maps::WorkerIndex;
-use crate::port::udp::{IoPath, Socket, UdpPort};
+use crate::port::udp::{IoPath, Socket, Trains, UdpPort};
 use crate::port::{Outbox, Pool, Port, Wake};
 use crate::run::{Context, Run, World};
 use crate::verdict::ProgramKind;
@@ -49,6 +49,7 @@ pub(super) struct Equipment {
     pub(super) world: Arc<World>,
     pub(super) socket: Arc<Socket>,
     pub(super) io: IoPath,
+    pub(super) trains: Trains,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -99,7 +100,8 @@ impl Equipment {
         let stack = cage.alloc(STACK_LEN.into(), "a worker's stack")?;
         let context = cage.alloc(Context::LEN.into(), "a worker's context")?;
         let mut pool = Pool::new(cage, RECEIVE_CHUNKS, OUTBOX_CHUNKS)?;
-        let port = UdpPort::open(Arc::clone(&self.socket), Arc::clone(&seat.wake), &mut pool, self.io)?;
+        let (socket, wake) = (Arc::clone(&self.socket), Arc::clone(&seat.wake));
+        let port = UdpPort::open(socket, wake, &mut pool, self.io, self.trains)?;
         Ok((Desk { stack, context }, pool, port))
     }
 }

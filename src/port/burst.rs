@@ -84,6 +84,20 @@ impl Burst {
         }
     }
 
+    /// Copies a frame that the port received elsewhere into a chunk; says no, and does nothing, when none is free.
+    pub(super) fn copied(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+        match u32::try_from(bytes.len()) {
+            Ok(len) if len < FRAME_LEN_MIN => self.refused.runt += 1,
+            Ok(len) if len <= FRAME_LEN_MAX => {
+                assert!(self.room() > 0, "ports stop when the burst is full");
+                let Some(chunk) = pool.take() else { return false };
+                self.frames.push_back(pool.rewrite(Frame::behind_headroom(chunk, 0), bytes));
+            }
+            Ok(_) | Err(_) => self.refused.oversize += 1,
+        }
+        true
+    }
+
     /// Counts an empty frame for which the kernel used no chunk.
     pub(super) fn arrived_empty(&mut self) {
         self.refused.runt += 1;

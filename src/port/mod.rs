@@ -30,8 +30,12 @@ pub struct PortCounts {
     pub tx_frames: u64,
     /// Bytes of them.
     pub tx_bytes: u64,
+    /// Of the sent: in trains, several in one message.
+    pub tx_in_trains: u64,
     /// Frames that the kernel would not send.
     pub tx_errors: u64,
+    /// Frames that arrived in trains.
+    pub rx_in_trains: u64,
     /// Receives that failed, other than because the peer was away.
     pub rx_errors: u64,
     /// Times the peer's machine said that nobody listens there.
@@ -40,8 +44,8 @@ pub struct PortCounts {
 
 /// A way in and out, driven by one worker.
 ///
-/// A *train* (several frames that arrive in one chunk) is several [`Frame`]s of one chunk; a driver that makes them
-/// counts their number in the pool, which has the chunk back when the last is released.
+/// A *train* (several frames in one system call's message) is the driver's own affair: it deals each frame a chunk, so
+/// that a frame has its headroom whichever way it came.
 pub trait Port {
     /// Moves frames that have arrived into the burst until it is full, sends what was queued, and gives chunks of sent
     /// frames back to the pool. Does not block; without anything to do it is cheap enough to be called in a loop.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kumite::cage::Cage;
 use kumite::limits::{FRAME_LEN_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS};
-use kumite::port::udp::{IoPath, Socket, UdpPort, WireConfig};
+use kumite::port::udp::{IoPath, Socket, Trains, UdpPort, WireConfig};
 use kumite::port::{Burst, Pool, Port, PortCounts, Refused, Wake};
 
 use crate::shared::skipped;
@@ -14,7 +14,13 @@ use crate::shared::skipped;
 /// How long a condition may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const PATHS: [IoPath; 2] = [IoPath::Ring, IoPath::Plain];
+/// Every way to move frames.
+pub(crate) const WAYS: [(IoPath, Trains); 4] = [
+    (IoPath::Ring, Trains::On),
+    (IoPath::Ring, Trains::Off),
+    (IoPath::Plain, Trains::On),
+    (IoPath::Plain, Trains::Off),
+];
 
 /// Addresses of loopback that were free a moment ago.
 pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
@@ -33,16 +39,16 @@ struct End {
 }
 
 impl End {
-    fn open(wire: WireConfig, io: IoPath) -> Self {
+    fn open(wire: WireConfig, io: IoPath, trains: Trains) -> Self {
         let mut sockets = Socket::open(wire, 1).expect("free addresses");
-        Self::on(sockets.remove(0), io)
+        Self::on(sockets.remove(0), io, trains)
     }
 
-    fn on(socket: Arc<Socket>, io: IoPath) -> Self {
+    fn on(socket: Arc<Socket>, io: IoPath, trains: Trains) -> Self {
         let cage = Cage::new().expect("address space");
         let mut pool = Pool::new(&cage, RECEIVE_CHUNKS, OUTBOX_CHUNKS).expect("room");
         let wake = Arc::new(Wake::new().expect("a descriptor"));
-        let port = UdpPort::open(Arc::clone(&socket), Arc::clone(&wake), &mut pool, io).expect("a port");
+        let port = UdpPort::open(Arc::clone(&socket), Arc::clone(&wake), &mut pool, io, trains).expect("a port");
         Self { port, pool, wake, socket, burst: Burst::new(), refused: Refused::default() }
     }
 
@@ -109,11 +115,11 @@ impl End {
     }
 }
 
-fn pair(io: IoPath) -> (End, End) {
+fn pair(io: IoPath, trains: Trains) -> (End, End) {
     let [a, b] = free_addresses();
     let there = WireConfig { local: a, peer: b };
     let back = WireConfig { local: b, peer: a };
-    (End::open(there, io), End::open(back, io))
+    (End::open(there, io, trains), End::open(back, io, trains))
 }
 
 /// A frame whose bytes tell its number.
@@ -124,8 +130,8 @@ fn frame(number: usize) -> Vec<u8> {
 
 #[test]
 fn frames_cross_a_wire_intact_and_in_order() {
-    for io in PATHS {
-        let (mut left, mut right) = pair(io);
+    for (io, trains) in WAYS {
+        let (mut left, mut right) = pair(io, trains);
         let mut received = 0;
         let total = 20_000;
         for first in (0..total).step_by(32) {
@@ -133,7 +139,7 @@ fn frames_cross_a_wire_intact_and_in_order() {
                 left.send(&frame(number));
             }
             let mut check = |bytes: &[u8]| {
-                assert_eq!(bytes, frame(received), "{io}: frame {received}");
+                assert_eq!(bytes, frame(received), "{io}, trains {trains}: frame {received}");
                 received += 1;
             };
             left.until("sends", &mut |_| {}, &mut |end| end.tx_done() == first as u64 + 32);
@@ -141,7 +147,7 @@ fn frames_cross_a_wire_intact_and_in_order() {
             let mut here = 0;
             while here < 32 {
                 here += right.turn(&mut check);
-                assert!(Instant::now() < deadline, "{io}: {received} of {total} came");
+                assert!(Instant::now() < deadline, "{io}, trains {trains}: {received} of {total} came");
             }
         }
         assert_eq!(received, total);
@@ -153,12 +159,105 @@ fn frames_cross_a_wire_intact_and_in_order() {
     }
 }
 
+/// Sends frames of these lengths over a pair and checks that they arrive in order; gives what both ends counted.
+fn cross(left: &mut End, right: &mut End, lens: &[usize]) -> (PortCounts, PortCounts) {
+    let frame = |number: usize| -> Vec<u8> { vec![u8::try_from(number % 256).expect("a byte"); lens[number]] };
+    let mut received = 0;
+    let deadline = Instant::now() + PATIENCE;
+    for first in (0..lens.len()).step_by(64) {
+        let last = lens.len().min(first + 64);
+        (first..last).for_each(|number| left.send(&frame(number)));
+        while received < last {
+            left.turn(&mut |_| panic!("nobody sends to us"));
+            right.turn(&mut |bytes| {
+                assert_eq!(bytes, frame(received), "frame {received}");
+                received += 1;
+            });
+            assert!(Instant::now() < deadline, "{received} of {} came", lens.len());
+        }
+    }
+    (left.port.counts(), right.port.counts())
+}
+
+#[test]
+fn neighbours_of_one_length_travel_together_and_others_alone() {
+    for io in [IoPath::Ring, IoPath::Plain] {
+        let (mut left, mut right) = pair(io, Trains::On);
+        let (tx, rx) = cross(&mut left, &mut right, &[64; 6400]);
+        assert_eq!((tx.tx_frames, tx.tx_in_trains, rx.rx_in_trains), (6400, 6400, 6400), "{io}");
+        // Trains of long frames end at the longest datagram, and a shorter frame ends its train.
+        let (tx, rx) = cross(&mut left, &mut right, &[1792; 640]);
+        assert_eq!((tx.tx_in_trains, rx.rx_in_trains), (7040, 7040), "{io}");
+        let growing: Vec<usize> = (14..1014).collect();
+        let (tx, rx) = cross(&mut left, &mut right, &growing);
+        assert_eq!((tx.tx_frames, tx.tx_in_trains, rx.rx_in_trains), (8040, 7040, 7040), "{io}: all alone");
+        let pairs: Vec<usize> = (0..1000).map(|number| if number % 2 == 0 { 100 } else { 50 }).collect();
+        let (tx, rx) = cross(&mut left, &mut right, &pairs);
+        assert_eq!((tx.tx_in_trains, rx.rx_in_trains), (8040, 8040), "{io}: in twos");
+        left.close();
+        right.close();
+    }
+}
+
+#[test]
+fn either_end_may_know_no_trains() {
+    for (io, ours, theirs) in [IoPath::Ring, IoPath::Plain]
+        .into_iter()
+        .flat_map(|io| [(io, Trains::On, Trains::Off), (io, Trains::Off, Trains::On)])
+    {
+        let [a, b] = free_addresses();
+        let mut left = End::open(WireConfig { local: a, peer: b }, io, ours);
+        let mut right = End::open(WireConfig { local: b, peer: a }, io, theirs);
+        let (tx, rx) = cross(&mut left, &mut right, &[200; 2000]);
+        assert_eq!((tx.tx_frames, rx.rx_in_trains), (2000, 0), "{io}");
+        left.close();
+        right.close();
+    }
+}
+
+#[test]
+fn frames_too_long_for_a_train_on_their_route_travel_alone() {
+    let tried = std::thread::spawn(|| {
+        // SAFETY: takes no pointers; concerns this thread alone.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let ip = std::process::Command::new("ip").args("link set lo mtu 1400 up".split(' ')).status()?;
+        assert!(ip.success(), "our namespace");
+        for io in [IoPath::Ring, IoPath::Plain] {
+            let (mut left, mut right) = pair(io, Trains::On);
+            let (tx, _) = cross(&mut left, &mut right, &[1300; 640]);
+            assert_eq!((tx.tx_frames, tx.tx_in_trains), (640, 640), "{io}");
+            // The first train is refused; the kernel cuts single datagrams up.
+            let lens: Vec<usize> = (0..640).map(|number| if number < 320 { 1500 } else { 1300 }).collect();
+            let deadline = Instant::now() + PATIENCE;
+            lens.iter().for_each(|len| left.send(&vec![7; *len]));
+            let mut received = Vec::new();
+            while received.len() < 640 {
+                left.turn(&mut |_| {});
+                right.turn(&mut |bytes| received.push(bytes.len()));
+                assert!(Instant::now() < deadline, "{io}: {} came", received.len());
+            }
+            received.sort_unstable_by(|a, b| b.cmp(a));
+            assert_eq!(received, lens, "{io}");
+            let tx = left.close();
+            assert_eq!((tx.tx_frames, tx.tx_errors), (1280, 0), "{io}");
+            assert!(tx.tx_in_trains >= 900 && tx.tx_in_trains <= 960, "{io}: {tx:?}");
+            right.close();
+        }
+        Ok(())
+    });
+    if let Err(error) = tried.join().expect("frames arrive") {
+        skipped(&format!("no network namespace: {error}"));
+    }
+}
+
 #[test]
 fn runts_empty_datagrams_and_giants_are_refused_and_the_receive_goes_on() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
-        let mut end = End::open(WireConfig { local: b, peer: a }, io);
+        let mut end = End::open(WireConfig { local: b, peer: a }, io, trains);
         let mut lens = Vec::new();
         for _ in 0..100 {
             for len in [0, 13, 14, 1792, 1793, 9000, 60_000, 60] {
@@ -174,7 +273,7 @@ fn runts_empty_datagrams_and_giants_are_refused_and_the_receive_goes_on() {
         while lens.len() < 300 {
             end.turn(&mut |bytes| lens.push(bytes.len()));
         }
-        assert_eq!(end.refused, Refused { runt: 200, oversize: 300 }, "{io}");
+        assert_eq!(end.refused, Refused { runt: 200, oversize: 300 }, "{io}, trains {trains}");
         assert_eq!(lens.len(), 300);
         assert_eq!(lens.iter().filter(|len| **len == 1792).count(), 100);
         end.close();
@@ -183,10 +282,10 @@ fn runts_empty_datagrams_and_giants_are_refused_and_the_receive_goes_on() {
 
 #[test]
 fn a_flood_beyond_the_pool_loses_nothing_that_the_socket_held() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
-        let mut end = End::open(WireConfig { local: b, peer: a }, io);
+        let mut end = End::open(WireConfig { local: b, peer: a }, io, trains);
         // Three times the chunks, so that the receive ends for want of buffers and is armed again.
         let total = 3 * usize::from(RECEIVE_CHUNKS);
         for number in 0..total {
@@ -197,17 +296,17 @@ fn a_flood_beyond_the_pool_loses_nothing_that_the_socket_held() {
             count += end.turn(&mut |_| {});
             end.port.wait(&mut end.pool, Duration::from_millis(1));
         }
-        assert_eq!(count, total, "{io}: the socket's buffer holds {total} short frames");
+        assert_eq!(count, total, "{io}, trains {trains}: the socket's buffer holds {total} short frames");
         end.close();
     }
 }
 
 #[test]
 fn a_held_back_burst_fills_the_pool_and_frames_wait_in_the_socket() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
-        let mut end = End::open(WireConfig { local: b, peer: a }, io);
+        let mut end = End::open(WireConfig { local: b, peer: a }, io, trains);
         let total = 2 * usize::from(RECEIVE_CHUNKS);
         for number in 0..total {
             peer.send_to(&frame(number)[..14], b).expect("loopback");
@@ -217,10 +316,10 @@ fn a_held_back_burst_fills_the_pool_and_frames_wait_in_the_socket() {
         while held.len() < usize::from(RECEIVE_CHUNKS) {
             end.port.recv(&mut end.pool, &mut end.burst);
             held.extend(std::iter::from_fn(|| end.burst.take()));
-            assert!(Instant::now() < deadline, "{io}: {} came", held.len());
+            assert!(Instant::now() < deadline, "{io}, trains {trains}: {} came", held.len());
         }
         end.port.recv(&mut end.pool, &mut end.burst);
-        assert_eq!(end.burst.count(), 0, "{io}: no chunk is left");
+        assert_eq!(end.burst.count(), 0, "{io}, trains {trains}: no chunk is left");
         for frame in held.drain(..) {
             end.pool.release(frame);
         }
@@ -238,13 +337,13 @@ fn a_held_back_burst_fills_the_pool_and_frames_wait_in_the_socket() {
 
 #[test]
 fn strangers_are_not_heard() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
         let stranger = UdpSocket::bind("127.0.0.1:0").expect("free");
         for worker_count in [1, 2] {
             let sockets = Socket::open(WireConfig { local: b, peer: a }, worker_count).expect("free");
-            let mut end = End::on(Arc::clone(&sockets[0]), io);
+            let mut end = End::on(Arc::clone(&sockets[0]), io, trains);
             for _ in 0..100 {
                 stranger.send_to(&[1; 60], b).expect("loopback");
             }
@@ -258,7 +357,7 @@ fn strangers_are_not_heard() {
             while heard.is_empty() {
                 end.turn(&mut |bytes| heard.push(bytes[0]));
             }
-            assert_eq!(heard, [2], "{io}");
+            assert_eq!(heard, [2], "{io}, trains {trains}");
             end.close();
         }
     }
@@ -266,9 +365,9 @@ fn strangers_are_not_heard() {
 
 #[test]
 fn a_peer_that_is_away_costs_frames_and_not_the_port() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
-        let mut end = End::open(WireConfig { local: a, peer: b }, io);
+        let mut end = End::open(WireConfig { local: a, peer: b }, io, trains);
         for round in 0..3u64 {
             for number in 0..50 {
                 end.send(&frame(number));
@@ -292,11 +391,11 @@ fn a_peer_that_is_away_costs_frames_and_not_the_port() {
             let deadline = Instant::now() + PATIENCE;
             while heard == 0 {
                 heard += end.turn(&mut |bytes| assert_eq!(bytes, [9; 60]));
-                assert!(Instant::now() < deadline, "{io}: deaf after the peer was away");
+                assert!(Instant::now() < deadline, "{io}, trains {trains}: deaf after the peer was away");
             }
         }
         let counts = end.close();
-        assert!(counts.unreachable > 0, "{io}: {counts:?}");
+        assert!(counts.unreachable > 0, "{io}, trains {trains}: {counts:?}");
         assert_eq!(counts.tx_frames + counts.tx_errors, 180);
         assert_eq!(counts.rx_errors, 0);
     }
@@ -304,9 +403,9 @@ fn a_peer_that_is_away_costs_frames_and_not_the_port() {
 
 #[test]
 fn a_notification_ends_a_wait() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
-        let mut end = End::open(WireConfig { local: a, peer: b }, io);
+        let mut end = End::open(WireConfig { local: a, peer: b }, io, trains);
         for _ in 0..20 {
             end.turn(&mut |_| {});
             end.wake.begin_sleep();
@@ -315,13 +414,13 @@ fn a_notification_ends_a_wait() {
             let began = Instant::now();
             end.port.wait(&mut end.pool, PATIENCE);
             end.wake.end_sleep();
-            assert!(began.elapsed() < PATIENCE / 2, "{io}: slept through");
+            assert!(began.elapsed() < PATIENCE / 2, "{io}, trains {trains}: slept through");
             notifier.join().expect("notified");
         }
         let began = Instant::now();
         end.turn(&mut |_| {});
         end.port.wait(&mut end.pool, Duration::from_millis(5));
-        assert!(began.elapsed() >= Duration::from_millis(4), "{io}: nobody notified this one");
+        assert!(began.elapsed() >= Duration::from_millis(4), "{io}, trains {trains}: nobody notified this one");
         end.close();
     }
 }
@@ -338,9 +437,9 @@ fn a_busy_address_is_refused_and_a_closed_one_is_free_at_once() {
         }
         drop(sockets);
     }
-    for io in PATHS {
+    for (io, trains) in WAYS {
         for _ in 0..10 {
-            let end = End::open(wire, io);
+            let end = End::open(wire, io, trains);
             end.close();
         }
     }
@@ -370,12 +469,19 @@ fn addresses_that_cannot_be_a_wire_are_refused() {
 fn the_report_says_which_path_and_why() {
     let [a, b] = free_addresses();
     let wire = WireConfig { local: a, peer: b };
-    let end = End::open(wire, IoPath::Ring);
-    assert_eq!(end.port.report(), format!("wire udp {a} -> {b}: io_uring (multishot receive)"));
-    end.close();
-    let end = End::open(wire, IoPath::Plain);
-    assert_eq!(end.port.report(), format!("wire udp {a} -> {b}: plain calls: as configured"));
-    end.close();
+    let reports = WAYS.map(|(io, trains)| {
+        let end = End::open(wire, io, trains);
+        let report = end.port.report().to_owned();
+        end.close();
+        report
+    });
+    let expected = [
+        "io_uring (multishot receive, trains)",
+        "io_uring (multishot receive)",
+        "plain calls, trains: as configured",
+        "plain calls: as configured",
+    ];
+    assert_eq!(reports, expected.map(|how| format!("wire udp {a} -> {b}: {how}")));
 }
 
 #[test]
@@ -383,7 +489,7 @@ fn workers_share_a_wire_by_flow() {
     let [a, b] = free_addresses();
     let peer = UdpSocket::bind(a).expect("free");
     let sockets = Socket::open(WireConfig { local: b, peer: a }, 2).expect("free");
-    let mut ends: Vec<End> = sockets.into_iter().map(|socket| End::on(socket, IoPath::Auto)).collect();
+    let mut ends: Vec<End> = sockets.into_iter().map(|socket| End::on(socket, IoPath::Auto, Trains::On)).collect();
     let flow = |number: u16| {
         let mut frame = [0; 60];
         frame[12] = 8;
@@ -424,20 +530,20 @@ fn workers_share_a_wire_by_flow() {
 
 #[test]
 fn a_wire_runs_over_ipv6() {
-    for (io, worker_count) in [(IoPath::Ring, 1), (IoPath::Plain, 2)] {
+    for ((io, trains), worker_count) in WAYS.into_iter().zip([1, 2, 1, 2]) {
         let Ok(peer) = UdpSocket::bind("[::1]:0") else {
             return skipped("no IPv6 on this machine");
         };
         let from = peer.local_addr().expect("bound");
         let wire = WireConfig { local: "[::1]:0".parse().expect("an address"), peer: from };
         let mut sockets = Socket::open(wire, worker_count).expect("free");
-        let mut end = End::on(sockets.remove(0), io);
+        let mut end = End::on(sockets.remove(0), io, trains);
         peer.send_to(&[3; 60], end.socket.local()).expect("loopback");
         let mut heard = 0;
         let deadline = Instant::now() + PATIENCE;
         while heard == 0 {
             heard += end.turn(&mut |bytes| assert_eq!(bytes, [3; 60]));
-            assert!(Instant::now() < deadline, "{io}");
+            assert!(Instant::now() < deadline, "{io}, trains {trains}");
         }
         end.close();
     }

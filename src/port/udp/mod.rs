@@ -6,7 +6,9 @@
 //! Invariant: frames come from the peer's address only; a peer that is away, not yet or no longer, costs frames but
 //! never the port.
 
+mod departures;
 mod filter;
+mod landing;
 mod plain;
 mod ring;
 mod socket;
@@ -66,6 +68,54 @@ impl fmt::Display for IoPath {
     }
 }
 
+/// Whether frames travel in trains: several of one length in one message, which both ends' kernels carry as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trains {
+    /// Neighbours of one length leave together, and what came together is dealt out frame by frame. A peer that knows no
+    /// trains notices nothing.
+    #[default]
+    On,
+    /// Each frame travels alone and is received where programs judge it.
+    Off,
+}
+
+impl Trains {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::On, Self::Off];
+
+    /// Its name in options and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for Trains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that is neither.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("trains {word:?}: neither on nor off; use one of them")]
+pub struct UnknownTrains {
+    /// The word.
+    pub word: String,
+}
+
+impl FromStr for Trains {
+    type Err = UnknownTrains;
+
+    fn from_str(word: &str) -> Result<Self, UnknownTrains> {
+        let found = Self::ALL.into_iter().find(|trains| trains.name() == word);
+        found.ok_or_else(|| UnknownTrains { word: word.to_owned() })
+    }
+}
+
 /// A word that names no path.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("io {word:?}: no such way to move packets; use auto, ring or plain")]
@@ -98,7 +148,7 @@ pub struct UdpPort {
 #[derive(Debug)]
 enum Path {
     Ring(Box<RingPort>),
-    Plain(PlainPort),
+    Plain(Box<PlainPort>),
 }
 
 impl UdpPort {
@@ -106,13 +156,24 @@ impl UdpPort {
     ///
     /// # Errors
     /// [`PortError::Ring`] when a ring is demanded and refused.
-    pub fn open(socket: Arc<Socket>, wake: Arc<Wake>, pool: &mut Pool, io: IoPath) -> Result<Self, PortError> {
+    pub fn open(
+        socket: Arc<Socket>,
+        wake: Arc<Wake>,
+        pool: &mut Pool,
+        io: IoPath,
+        trains: Trains,
+    ) -> Result<Self, PortError> {
         let wire = socket.to_string();
+        let trains = if trains == Trains::On && socket.takes_trains() { Trains::On } else { Trains::Off };
+        let with_trains = match trains {
+            Trains::On => ", trains",
+            Trains::Off => "",
+        };
         let why = match io {
             IoPath::Plain => "as configured".to_owned(),
-            IoPath::Ring | IoPath::Auto => match RingPort::open(&socket, &wake, pool) {
+            IoPath::Ring | IoPath::Auto => match RingPort::open(&socket, &wake, pool, trains) {
                 Ok(ring) => {
-                    let report = format!("{wire}: io_uring ({})", ring.features());
+                    let report = format!("{wire}: io_uring ({}{with_trains})", ring.features());
                     return Ok(Self { path: Path::Ring(Box::new(ring)), report });
                 }
                 Err(refusal) if io == IoPath::Ring => {
@@ -121,8 +182,8 @@ impl UdpPort {
                 Err(refusal) => refusal.to_string(),
             },
         };
-        let report = format!("{wire}: plain calls: {why}");
-        Ok(Self { path: Path::Plain(PlainPort::new(socket, wake)), report })
+        let report = format!("{wire}: plain calls{with_trains}: {why}");
+        Ok(Self { path: Path::Plain(Box::new(PlainPort::new(socket, wake, pool, trains))), report })
     }
 
     /// Which path moves the datagrams and why, in one line.
@@ -190,10 +251,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_is_read_by_its_own_name_and_others_are_refused() {
+    fn every_choice_is_read_by_its_own_name_and_others_are_refused() {
         for path in IoPath::ALL {
             assert_eq!(path.to_string().parse(), Ok(path));
         }
+        for trains in Trains::ALL {
+            assert_eq!(trains.to_string().parse(), Ok(trains));
+        }
+        let error = "maybe".parse::<Trains>().expect_err("neither");
+        assert_eq!(error.to_string(), "trains \"maybe\": neither on nor off; use one of them");
         let error = "dpdk".parse::<IoPath>().expect_err("no such path");
         assert_eq!(error.to_string(), "io \"dpdk\": no such way to move packets; use auto, ring or plain");
     }

@@ -1,7 +1,7 @@
-//! The io_uring path: one multishot receive into a ring of provided buffers, sends from the same chunks.
+//! The io_uring path: one multishot receive into a ring of provided buffers, sends from the chunks.
 //!
-//! The buffer ring's entries point behind the headroom of chunks, so the kernel writes frames into the cage where
-//! programs judge them. A multishot run yields at most 33 completions and then goes on by itself; it ends when no buffer
+//! Without trains the buffer ring's entries point behind the headroom of chunks, so the kernel writes frames into the
+//! cage where programs judge them; with trains they are buffers for landing. A multishot run yields at most 33 completions and then goes on by itself; it ends when no buffer
 //! is left, on an error and on an empty datagram, and is armed again as soon as there is a buffer. Completions are never
 //! lost: the completion queue has room for every request that can be under way.
 //!
@@ -10,16 +10,20 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::io;
+use std::mem::zeroed;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use libc::msghdr;
 
 use super::super::{Burst, Frame, Pool, Port, PortCounts, Wake};
-use super::Socket;
+use super::departures::{Departures, Refused};
+use super::landing::{self, CONTROL_LEN, LANDING_COUNT, LANDING_LEN, Landing};
+use super::{Socket, Trains};
 use crate::cage::Region;
 use crate::limits::{CLOSE_MS_MAX, FRAME_LEN_MAX, HEADROOM, PAGE_LEN};
 
@@ -32,6 +36,13 @@ const BUFFER_GROUP: u16 = 0;
 /// Registered descriptors.
 const SOCKET: Fixed = Fixed(0);
 const WAKE: Fixed = Fixed(1);
+
+/// Where the datagram begins in what a receive of trains writes.
+const MESSAGE_AT: usize = MESSAGE_HEADER_LEN + CONTROL_LEN;
+/// Bytes of `struct io_uring_recvmsg_out`.
+const MESSAGE_HEADER_LEN: usize = 16;
+#[expect(clippy::cast_possible_truncation, reason = "66 KiB")]
+const LANDING_LEN_U32: u32 = LANDING_LEN as u32;
 
 /// What a completion belongs to: the upper half of its user data.
 const TAG_SHIFT: u32 = 32;
@@ -76,8 +87,8 @@ struct BufferRing {
 }
 
 impl BufferRing {
-    fn new(chunk_count: u16) -> Self {
-        let count = chunk_count.next_power_of_two();
+    fn new(buffer_count: u16) -> Self {
+        let count = buffer_count.next_power_of_two();
         let layout = Layout::array::<BufRingEntry>(usize::from(count)).expect("some pages");
         let layout = layout.align_to(PAGE_LEN as usize).expect("a page is a power of two");
         // SAFETY: the layout is not empty: 0 rounds up to one entry.
@@ -94,15 +105,15 @@ impl BufferRing {
         self.mask + 1
     }
 
-    /// Offers a chunk; the kernel sees it after [`Self::publish`].
-    fn offer(&mut self, chunk: u16, at: *mut u8) {
+    /// Offers a buffer; the kernel sees it after [`Self::publish`].
+    fn offer(&mut self, buffer: u16, at: *mut u8, len: u32) {
         let index = usize::from(self.tail & self.mask);
         let entry = self.entries.as_ptr().wrapping_add(index);
         // SAFETY: the index is below the number of entries, and the kernel does not write to them.
         let entry = unsafe { &mut *entry };
         entry.set_addr(at.expose_provenance() as u64);
-        entry.set_len(FRAME_LEN_MAX);
-        entry.set_bid(chunk);
+        entry.set_len(len);
+        entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
     }
 
@@ -121,12 +132,13 @@ impl Drop for BufferRing {
     }
 }
 
-/// A send under way, by chunk.
-#[derive(Clone, Copy, Debug, Default)]
-struct Flight {
-    offset: u16,
-    len: u16,
-    retried: bool,
+/// Where datagrams are received.
+#[derive(Debug)]
+enum Arrivals {
+    /// In chunks; which of them the kernel has.
+    InPlace { offered: Box<[bool]> },
+    /// In buffers for trains; those that are to be offered again.
+    Landing { landing: Landing, emptied: Vec<u16> },
 }
 
 /// State of the receive.
@@ -147,25 +159,24 @@ enum Receive {
 struct State {
     wake: Arc<Wake>,
     buffers: BufferRing,
-    /// By chunk: whether the kernel may receive into it.
-    offered: Box<[bool]>,
+    arrivals: Arrivals,
+    /// Buffers that the kernel has.
     offered_count: u16,
     receive: Receive,
     wake_armed: bool,
-    flights: Box<[Flight]>,
-    flight_count: u16,
-    /// Chunks whose send met the error of an earlier one.
-    again: Vec<u16>,
+    departures: Departures,
+    /// Messages to submit: new ones, and those that met the error of an earlier one.
+    leaving: Vec<u16>,
     counts: PortCounts,
 }
 
 impl State {
-    fn completed(&mut self, cqe: &cqueue::Entry, pool: &mut Pool, burst: &mut Burst) {
+    fn completed(&mut self, cqe: &cqueue::Entry, pool: &mut Pool, burst: &mut Burst, asked: &msghdr) {
         match cqe.user_data() >> TAG_SHIFT {
-            TAG_RECV => self.received(cqe, pool, burst),
+            TAG_RECV => self.received(cqe, pool, burst, asked),
             TAG_SEND => {
-                let chunk = u16::try_from(cqe.user_data() & 0xffff).expect("masked");
-                self.sent(chunk, cqe.result(), pool);
+                let message = u16::try_from(cqe.user_data() & 0xffff).expect("masked");
+                self.sent(message, cqe.result(), pool);
             }
             TAG_WAKE => {
                 self.wake.clear();
@@ -175,21 +186,17 @@ impl State {
         }
     }
 
-    fn received(&mut self, cqe: &cqueue::Entry, pool: &mut Pool, burst: &mut Burst) {
+    fn received(&mut self, cqe: &cqueue::Entry, pool: &mut Pool, burst: &mut Burst, asked: &msghdr) {
         if !cqueue::more(cqe.flags()) {
             self.receive = if self.receive == Receive::Ending { Receive::Ended } else { Receive::Idle };
         }
-        let chunk = cqueue::buffer_select(cqe.flags());
-        if let Some(chunk) = chunk {
-            self.offered[usize::from(chunk)] = false;
-            self.offered_count -= 1;
-        }
-        match (usize::try_from(cqe.result()), chunk) {
-            (Ok(len), Some(chunk)) => burst.arrived(pool, chunk, len),
-            (Ok(_), None) => burst.arrived_empty(),
-            (Err(_), chunk) => {
-                if let Some(chunk) = chunk {
-                    pool.give(chunk);
+        let buffer = cqueue::buffer_select(cqe.flags());
+        self.offered_count -= u16::from(buffer.is_some());
+        match usize::try_from(cqe.result()) {
+            Ok(len) => self.arrived(buffer, len, pool, burst, asked),
+            Err(_) => {
+                if let Some(buffer) = buffer {
+                    self.unused(buffer, pool);
                 }
                 match -cqe.result() {
                     // No buffer was left: the frame stays in the socket until there is one.
@@ -201,48 +208,88 @@ impl State {
         }
     }
 
-    fn sent(&mut self, chunk: u16, result: i32, pool: &mut Pool) {
-        let flight = &mut self.flights[usize::from(chunk)];
-        if result == -libc::ECONNREFUSED {
-            self.counts.unreachable += 1;
-            if !flight.retried {
-                // The answer to an earlier frame: this one was not even tried.
-                flight.retried = true;
-                self.again.push(chunk);
-                return;
+    fn arrived(&mut self, buffer: Option<u16>, len: usize, pool: &mut Pool, burst: &mut Burst, asked: &msghdr) {
+        let Some(buffer) = buffer else { return burst.arrived_empty() };
+        match &mut self.arrivals {
+            Arrivals::InPlace { offered } => {
+                offered[usize::from(buffer)] = false;
+                burst.arrived(pool, buffer, len);
+            }
+            Arrivals::Landing { landing, emptied } => {
+                let Ok(message) = RecvMsgOut::parse(landing.bytes(buffer), asked) else {
+                    self.counts.rx_errors += 1;
+                    return emptied.push(buffer);
+                };
+                let len = message.payload_data().len();
+                let segment_len = landing::segment_len(message.control_data());
+                landing.landed(buffer, MESSAGE_AT, len, segment_len, &mut self.counts);
             }
         }
-        if result >= 0 {
-            self.counts.tx_frames += 1;
-            self.counts.tx_bytes += u64::from(flight.len);
-        } else {
-            self.counts.tx_errors += 1;
-        }
-        self.flight_count -= 1;
-        pool.give(chunk);
     }
 
-    /// Offers the kernel every free chunk.
+    /// A buffer came back without a datagram.
+    fn unused(&mut self, buffer: u16, pool: &mut Pool) {
+        match &mut self.arrivals {
+            Arrivals::InPlace { offered } => {
+                offered[usize::from(buffer)] = false;
+                pool.give(buffer);
+            }
+            Arrivals::Landing { emptied, .. } => emptied.push(buffer),
+        }
+    }
+
+    fn sent(&mut self, message: u16, result: i32, pool: &mut Pool) {
+        if result >= 0 {
+            self.departures.sent(message, pool, &mut self.counts);
+        } else if self.departures.refused(message, -result, pool, &mut self.counts) == Refused::Again {
+            self.leaving.push(message);
+        }
+    }
+
+    /// Offers the kernel every free buffer.
     fn recycle(&mut self, pool: &mut Pool) {
         let before = self.buffers.tail;
-        while let Some(chunk) = pool.take() {
-            self.buffers.offer(chunk, pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize));
-            self.offered[usize::from(chunk)] = true;
-            self.offered_count += 1;
+        match &mut self.arrivals {
+            Arrivals::InPlace { offered } => {
+                while let Some(chunk) = pool.take() {
+                    let at = pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize);
+                    self.buffers.offer(chunk, at, FRAME_LEN_MAX);
+                    offered[usize::from(chunk)] = true;
+                }
+            }
+            Arrivals::Landing { landing, emptied } => {
+                for buffer in emptied.drain(..) {
+                    self.buffers.offer(buffer, landing.buffer_ptr(buffer), LANDING_LEN_U32);
+                }
+            }
         }
         if self.buffers.tail != before {
+            self.offered_count += self.buffers.tail.wrapping_sub(before);
             self.buffers.publish();
         }
     }
 
-    /// Takes back what the kernel will not fill any more.
+    /// Deals what landed into the burst.
+    fn deal(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        if let Arrivals::Landing { landing, emptied } = &mut self.arrivals {
+            landing.deal(pool, burst, |buffer| emptied.push(buffer));
+        }
+    }
+
+    /// Takes chunks back that the kernel will not fill any more.
     fn reclaim(&mut self, pool: &mut Pool) {
-        for (chunk, offered) in (0u16..).zip(&mut self.offered) {
-            if std::mem::take(offered) {
-                pool.give(chunk);
+        if let Arrivals::InPlace { offered } = &mut self.arrivals {
+            for (chunk, offered) in (0u16..).zip(offered) {
+                if std::mem::take(offered) {
+                    pool.give(chunk);
+                }
             }
         }
         self.offered_count = 0;
+    }
+
+    fn has_landed(&self) -> bool {
+        matches!(&self.arrivals, Arrivals::Landing { landing, .. } if landing.has_waiting())
     }
 }
 
@@ -251,6 +298,8 @@ pub(super) struct RingPort {
     // Dropped first: the kernel lets go of the descriptors and buffers below.
     ring: IoUring,
     state: State,
+    /// What a receive of trains asks for.
+    asked: Box<msghdr>,
     socket: Arc<Socket>,
     region: Arc<Region>,
     features: &'static str,
@@ -264,32 +313,48 @@ impl fmt::Debug for RingPort {
 
 impl RingPort {
     /// Makes the ring of the calling thread and arms the receive.
-    pub(super) fn open(socket: &Arc<Socket>, wake: &Arc<Wake>, pool: &mut Pool) -> Result<Self, Refusal> {
+    pub(super) fn open(
+        socket: &Arc<Socket>,
+        wake: &Arc<Wake>,
+        pool: &mut Pool,
+        trains: Trains,
+    ) -> Result<Self, Refusal> {
         let (ring, features) = setup(u32::from(pool.count()) * CQ_ENTRIES_PER_CHUNK)?;
         let fds = [socket.fd(), wake.fd()];
         ring.submitter().register_files(&fds).map_err(refused("registering descriptors"))?;
-        let buffers = BufferRing::new(pool.own_count());
+        let (arrivals, buffer_count) = match trains {
+            Trains::Off => {
+                let offered = vec![false; pool.own_count().into()].into();
+                (Arrivals::InPlace { offered }, pool.own_count())
+            }
+            Trains::On => {
+                let emptied = (0..LANDING_COUNT).collect();
+                (Arrivals::Landing { landing: Landing::new(), emptied }, LANDING_COUNT)
+            }
+        };
+        let buffers = BufferRing::new(buffer_count);
         let (addr, count) = (buffers.addr(), buffers.count());
         // SAFETY: the memory is `count` entries long, and the kernel pins its pages.
         unsafe { ring.submitter().register_buf_ring_with_flags(addr, count, BUFFER_GROUP, 0) }
             .map_err(refused("a ring of provided buffers"))?;
         // A saving of some nanoseconds a call; where it is refused, nothing else changes.
         let _ = ring.submitter().register_ring_fd();
-        let chunks = usize::from(pool.count());
         let state = State {
             wake: Arc::clone(wake),
             buffers,
-            offered: vec![false; chunks].into(),
+            arrivals,
             offered_count: 0,
             receive: Receive::Idle,
             wake_armed: false,
-            flights: vec![Flight::default(); chunks].into(),
-            flight_count: 0,
-            again: Vec::with_capacity(chunks),
+            departures: Departures::new(socket, pool.count(), trains),
+            leaving: Vec::with_capacity(pool.count().into()),
             counts: PortCounts::default(),
         };
+        // SAFETY: a message header of zeroes has no name, no parts and no control bytes.
+        let mut asked: Box<msghdr> = Box::new(unsafe { zeroed() });
+        asked.msg_controllen = CONTROL_LEN;
         let region = Arc::clone(pool.region());
-        let mut port = Self { ring, state, socket: Arc::clone(socket), region, features };
+        let mut port = Self { ring, state, asked, socket: Arc::clone(socket), region, features };
         port.try_out(pool)?;
         Ok(port)
     }
@@ -336,7 +401,12 @@ impl RingPort {
     fn arm(&mut self, pool: &mut Pool) {
         self.state.recycle(pool);
         if self.state.receive == Receive::Idle && self.state.offered_count > 0 {
-            let recv = opcode::RecvMulti::new(SOCKET, BUFFER_GROUP).flags(libc::MSG_TRUNC).build();
+            let recv = match self.state.arrivals {
+                Arrivals::InPlace { .. } => opcode::RecvMulti::new(SOCKET, BUFFER_GROUP).flags(libc::MSG_TRUNC).build(),
+                Arrivals::Landing { .. } => {
+                    opcode::RecvMsgMulti::new(SOCKET, &raw const *self.asked, BUFFER_GROUP).build()
+                }
+            };
             if self.push(&recv.user_data(TAG_RECV << TAG_SHIFT)) {
                 self.state.receive = Receive::Armed;
             }
@@ -348,15 +418,27 @@ impl RingPort {
         }
     }
 
-    fn push_send(&mut self, chunk: u16) {
-        let flight = self.state.flights[usize::from(chunk)];
-        let at = self.region.host_ptr().wrapping_add(chunk_at(chunk) + usize::from(flight.offset));
-        let (to, to_len) = self.socket.to();
-        let send = opcode::Send::new(SOCKET, at, u32::from(flight.len)).dest_addr(to).dest_addr_len(to_len).build();
-        if !self.push(&send.user_data(TAG_SEND << TAG_SHIFT | u64::from(chunk))) {
-            // Tried again with the next turn.
-            self.state.again.push(chunk);
+    /// Hands the kernel everything that waits to leave, as far as there is room.
+    fn depart(&mut self, pool: &Pool) {
+        while let Some(message) = self.state.departures.next(pool) {
+            self.state.leaving.push(message);
         }
+        for index in 0..self.state.leaving.len() {
+            let message = self.state.leaving[index];
+            let send = match self.state.departures.single(message) {
+                Some((at, len)) => {
+                    let (to, to_len) = self.socket.to();
+                    opcode::Send::new(SOCKET, at, len).dest_addr(to).dest_addr_len(to_len).build()
+                }
+                None => opcode::SendMsg::new(SOCKET, self.state.departures.header(message)).build(),
+            };
+            if !self.push(&send.user_data(TAG_SEND << TAG_SHIFT | u64::from(message))) {
+                // The kernel takes nothing for now; the rest leaves with a later turn.
+                self.state.leaving.drain(..index);
+                return;
+            }
+        }
+        self.state.leaving.clear();
     }
 
     /// Handles completions until the burst is full; whether there were any.
@@ -367,18 +449,16 @@ impl RingPort {
             && let Some(cqe) = completions.next()
         {
             any = true;
-            self.state.completed(&cqe, pool, burst);
+            self.state.completed(&cqe, pool, burst, &self.asked);
         }
+        drop(completions);
+        self.state.deal(pool, burst);
         any
     }
 
     /// Submits what is queued and lets the kernel do what it deferred, if there is either.
-    fn enter(&mut self) {
-        for _ in 0..self.state.again.len() {
-            if let Some(chunk) = self.state.again.pop() {
-                self.push_send(chunk);
-            }
-        }
+    fn enter(&mut self, pool: &Pool) {
+        self.depart(pool);
         let queue = self.ring.submission();
         let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
         drop(queue);
@@ -394,17 +474,22 @@ impl RingPort {
         let _ = self.ring.submitter().submit_with_args(1, &arguments);
     }
 
+    fn is_sending(&self) -> bool {
+        self.state.departures.is_under_way() || self.state.departures.queued() > 0
+    }
+
     /// Whether the kernel may touch a chunk.
     fn is_busy(&self) -> bool {
-        matches!(self.state.receive, Receive::Armed | Receive::Ending) || self.state.flight_count > 0
+        matches!(self.state.receive, Receive::Armed | Receive::Ending) || self.is_sending()
     }
 }
 
 impl Port for RingPort {
     fn recv(&mut self, pool: &mut Pool, burst: &mut Burst) {
+        self.state.deal(pool, burst);
         loop {
             self.arm(pool);
-            self.enter();
+            self.enter(pool);
             let any = self.reap(pool, burst);
             let deferred = self.ring.submission().taskrun();
             if burst.room() == 0 || !(any && deferred) {
@@ -414,14 +499,12 @@ impl Port for RingPort {
     }
 
     fn send(&mut self, _pool: &mut Pool, frame: Frame) {
-        self.state.flights[usize::from(frame.chunk)] = Flight { offset: frame.offset, len: frame.len, retried: false };
-        self.state.flight_count += 1;
-        self.push_send(frame.chunk);
+        self.state.departures.push(frame);
     }
 
     fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
         self.arm(pool);
-        self.enter();
+        self.enter(pool);
         if self.ring.completion().is_empty() {
             self.wait_for_completion(timeout);
         }
@@ -441,7 +524,7 @@ impl Port for RingPort {
     }
 
     fn is_receiving(&mut self) -> bool {
-        self.state.receive != Receive::Ended || !self.ring.completion().is_empty()
+        self.state.receive != Receive::Ended || !self.ring.completion().is_empty() || self.state.has_landed()
     }
 
     fn close(&mut self, pool: &mut Pool) {
@@ -450,7 +533,7 @@ impl Port for RingPort {
         let mut cancelled = false;
         while self.is_busy() {
             self.end_receiving();
-            self.enter();
+            self.enter(pool);
             self.reap(pool, &mut late);
             while let Some(frame) = late.take() {
                 pool.release(frame);
@@ -468,6 +551,7 @@ impl Port for RingPort {
         if !self.is_busy() {
             self.state.reclaim(pool);
         }
+        self.state.departures.give_up(pool, &mut self.state.counts);
         // Not left to the ring's end, which the kernel delays: the address would stay in use.
         let _ = self.ring.submitter().unregister_files();
     }
@@ -489,15 +573,13 @@ impl Drop for RingPort {
     fn drop(&mut self) {
         if self.is_busy() {
             self.cancel_all();
-            // A worker that failed leaves requests behind. Its chunks stay mapped for ever rather than be handed out
-            // while the kernel may write to them.
+            // A worker that failed leaves requests behind. Its memory stays for ever rather than be handed out while
+            // the kernel may write to it.
             std::mem::forget(Arc::clone(&self.region));
+            let none = Arrivals::InPlace { offered: Box::default() };
+            std::mem::forget(std::mem::replace(&mut self.state.arrivals, none));
         }
     }
-}
-
-fn chunk_at(chunk: u16) -> usize {
-    usize::from(chunk) * crate::limits::CHUNK_LEN as usize
 }
 
 /// When the kernel does what it put off.

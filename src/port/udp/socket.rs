@@ -232,6 +232,11 @@ impl Socket {
         if answer == 0 { u64::from(fields[FIELDS - 1]) } else { 0 }
     }
 
+    /// Asks the kernel to hand trains over whole; whether it will. From then on receives must expect them.
+    pub(super) fn takes_trains(&self) -> bool {
+        self.set(libc::SOL_UDP, libc::UDP_GRO, "UDP_GRO", &1).is_ok()
+    }
+
     /// Where to send, for calls that take an address; null and 0 for a connected socket.
     pub(super) fn to(&self) -> (*const libc::sockaddr, socklen_t) {
         self.to.as_ref().map_or((std::ptr::null(), 0), |addr| (addr.ptr(), addr.len()))

@@ -12,16 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kumite::flow::{Addresses, Event, Hook, Host, HostConfig, HostError, Judge, ModeTarget, PortStats};
-use kumite::port::udp::{IoPath, WireConfig};
+use kumite::port::udp::{IoPath, Trains, WireConfig};
 use kumite::run::{Redirect, Run};
 use kumite::verdict::ProgramKind;
 use kumite::vm::{Mode, Outcome};
 
-use crate::ports::free_addresses;
+use crate::ports::{WAYS, free_addresses};
 
 /// How long a condition may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PATHS: [IoPath; 2] = [IoPath::Ring, IoPath::Plain];
 
 const ABORTED: u64 = 0;
 const DROP: u64 = 1;
@@ -82,7 +81,18 @@ fn byte(run: &Run<'_>, at: u32) -> u8 {
 }
 
 fn start(name: &str, local: SocketAddr, peer: SocketAddr, io: IoPath, worker_count: u32) -> Arc<Host> {
-    let config = HostConfig { io, worker_count, ..HostConfig::new(name, WireConfig { local, peer }) };
+    start_with(name, local, peer, io, Trains::On, worker_count)
+}
+
+fn start_with(
+    name: &str,
+    local: SocketAddr,
+    peer: SocketAddr,
+    io: IoPath,
+    trains: Trains,
+    worker_count: u32,
+) -> Arc<Host> {
+    let config = HostConfig { io, trains, worker_count, ..HostConfig::new(name, WireConfig { local, peer }) };
     Host::start(config).expect("loopback")
 }
 
@@ -141,11 +151,11 @@ fn packets(count: u32) -> Vec<Vec<u8>> {
 
 #[test]
 fn frames_that_are_sent_back_come_back_whole_and_every_count_agrees() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         for worker_count in [1, 2] {
             let [a, b] = free_addresses();
-            let left = start("left", a, b, io, 1);
-            let right = start("right", b, a, io, worker_count);
+            let left = start_with("left", a, b, io, trains, 1);
+            let right = start_with("right", b, a, io, trains, worker_count);
             right.attach_judge(always(TX), Hook::Xdp).expect("a hook");
             let intact = Arc::new(AtomicU64::new(0));
             let check = rule("check", {
@@ -181,10 +191,10 @@ fn frames_that_are_sent_back_come_back_whole_and_every_count_agrees() {
 
 #[test]
 fn each_verdict_has_its_count_and_each_abort_its_reason() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
-        let left = start("left", a, b, io, 1);
-        let right = start("right", b, a, io, 1);
+        let left = start_with("left", a, b, io, trains, 1);
+        let right = start_with("right", b, a, io, trains, 1);
         left.attach_judge(always(DROP), Hook::Xdp).expect("a hook");
         let by_number = rule("by number", |_, run| match byte(run, 63) % 10 {
             0 => ABORTED,
@@ -232,12 +242,12 @@ fn each_verdict_has_its_count_and_each_abort_its_reason() {
 
 #[test]
 fn a_frame_may_grow_and_shrink_while_it_is_judged() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
         peer.connect(b).expect("loopback");
         peer.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let host = start("host", b, a, io, 1);
+        let host = start_with("host", b, a, io, trains, 1);
         let push = rule("push", |_, run| {
             run.window.data -= 4;
             run.world.cage.write(u64::from(run.window.data), b"head").expect("headroom");
@@ -259,10 +269,10 @@ fn a_frame_may_grow_and_shrink_while_it_is_judged() {
 
 #[test]
 fn a_mode_switch_under_load_loses_no_frame() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
-        let left = start("left", a, b, io, 1);
-        let right = start("right", b, a, io, 1);
+        let left = start_with("left", a, b, io, trains, 1);
+        let right = start_with("right", b, a, io, trains, 1);
         left.attach_judge(always(DROP), Hook::Xdp).expect("a hook");
         let seen = Arc::new([const { AtomicU64::new(0) }; 3]);
         let count = rule("count", {
@@ -341,12 +351,12 @@ fn after_a_change_returns_the_next_frame_is_judged_by_it() {
 
 #[test]
 fn the_stack_behind_pass_answers_and_without_a_program_all_frames_pass() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
         peer.connect(b).expect("loopback");
         peer.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let host = start("host", b, a, io, 1);
+        let host = start_with("host", b, a, io, trains, 1);
         let arp = |last: u8| {
             let request: [&[u8]; 5] = [
                 &[0xff; 6],
@@ -378,11 +388,11 @@ fn the_stack_behind_pass_answers_and_without_a_program_all_frames_pass() {
 
 #[test]
 fn runts_giants_and_floods_are_counted_once_each() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
         let peer = UdpSocket::bind(a).expect("free");
         peer.connect(b).expect("loopback");
-        let host = start("host", b, a, io, 1);
+        let host = start_with("host", b, a, io, trains, 1);
         host.attach_judge(always(DROP), Hook::Xdp).expect("a hook");
         let total = 60_000u64;
         let lens = [64, 0, 13, 14, 1792, 1793, 8000];
@@ -404,9 +414,9 @@ fn runts_giants_and_floods_are_counted_once_each() {
 
 #[test]
 fn a_peer_that_vanishes_and_returns_finds_the_host_as_it_left_it() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         let [a, b] = free_addresses();
-        let left = start("left", a, b, io, 1);
+        let left = start_with("left", a, b, io, trains, 1);
         let mut expected = 0;
         let mut sent = 0;
         for round in 0..4 {
@@ -418,7 +428,7 @@ fn a_peer_that_vanishes_and_returns_finds_the_host_as_it_left_it() {
                 let port = wire(&left);
                 port.tx_frames + port.tx_errors == sent
             });
-            let right = start("right", b, a, io, 1);
+            let right = start_with("right", b, a, io, trains, 1);
             right.attach_judge(always(TX), Hook::Xdp).expect("a hook");
             send_in_window(&left, &frames, 128, || wire(&left).rx - expected);
             sent += 300;
@@ -438,13 +448,13 @@ fn a_peer_that_vanishes_and_returns_finds_the_host_as_it_left_it() {
 
 #[test]
 fn a_stop_sends_what_was_accepted_and_judges_what_had_arrived() {
-    for io in PATHS {
+    for (io, trains) in WAYS {
         for _ in 0..10 {
             let [a, b] = free_addresses();
             let peer = UdpSocket::bind(a).expect("free");
             peer.connect(b).expect("loopback");
             peer.set_read_timeout(Some(PATIENCE)).expect("a socket");
-            let host = start("host", b, a, io, 1);
+            let host = start_with("host", b, a, io, trains, 1);
             host.attach_judge(always(TX), Hook::Xdp).expect("a hook");
             for number in 0..100 {
                 peer.send(&packet(number)).expect("loopback");
@@ -553,6 +563,6 @@ fn a_trace_line_is_an_event_and_an_idle_host_stays_quiet() {
     (host.world().trace)("hello from a program");
     assert_eq!(host.events(), [Event::Trace { text: "hello from a program".to_owned() }]);
     assert!(host.events().is_empty());
-    assert_eq!(host.io_report(), format!("wire udp {a} -> {b}: io_uring (multishot receive)"));
+    assert_eq!(host.io_report(), format!("wire udp {a} -> {b}: io_uring (multishot receive, trains)"));
     assert_eq!(wire(&host).turns, 0);
 }
