@@ -48,6 +48,8 @@ pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
 pub const TAIL_CALLS_MAX: u32 = 33;
 /// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
 pub const FUEL_DEFAULT: u64 = 4 << 20;
+/// Most fuel that a host gives a run: some tenth of a second, so that a worker can always be stopped.
+pub const FUEL_MAX: u64 = 64 << 20;
 /// Fuel below which `may_goto` leaves its loop, so that a program built for it ends by itself.
 pub const FUEL_MAY_GOTO: u64 = FUEL_DEFAULT / 4;
 

@@ -95,7 +95,11 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             let client = api.client()?;
             let path = element_path(&client, map, words)?;
             let answer = client.call(&Method::DELETE, &path, Default::default())?;
-            if form.json { write_json(out, &answer)? } else { writeln!(out, "{map}: element deleted")? }
+            if form.json {
+                write_json(out, &answer)?
+            } else {
+                writeln!(out, "{map}: element deleted")?
+            }
             Ok(Exit::Done)
         }
     }
@@ -197,7 +201,11 @@ fn update(client: &Client, map: &str, words: &[String], form: &Form, out: Out<'_
         }
     };
     let answer = client.send(&Method::PUT, &path, &body)?;
-    if form.json { write_json(out, &answer)? } else { writeln!(out, "{map}: element updated")? }
+    if form.json {
+        write_json(out, &answer)?
+    } else {
+        writeln!(out, "{map}: element updated")?
+    }
     Ok(Exit::Done)
 }
 
@@ -255,10 +263,7 @@ mod tests {
         }
         for text in ["1", "1 2 3", "key 1", "value 1 key 2"] {
             let error = Wanted::read(&words(text)).err().expect("no update");
-            assert_eq!(
-                error.text,
-                format!("map update {text:?}: no key and value; write NAME key KEY value VALUE")
-            );
+            assert_eq!(error.text, format!("map update {text:?}: no key and value; write NAME key KEY value VALUE"));
             assert_eq!(error.exit, Exit::Usage);
         }
     }

@@ -9,9 +9,9 @@ use super::asking::{typed, write_json};
 use super::table::{Table, grouped};
 use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::escape;
-use crate::limits::OBJECT_LEN_MAX;
 use crate::control::view::{ObjectView, ProfileView, ProgramView};
 use crate::flow::Hook;
+use crate::limits::OBJECT_LEN_MAX;
 
 /// List, load, attach and detach programs of a running host
 #[derive(Debug, clap::Args)]
@@ -86,18 +86,30 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         Action::Unload { object, api, form } => {
             let path = format!("/v1/objects/{}", escape(object));
             let answer = api.client()?.call(&Method::DELETE, &path, Default::default())?;
-            if form.json { write_json(out, &answer)? } else { writeln!(out, "{object}: unloaded")? }
+            if form.json {
+                write_json(out, &answer)?
+            } else {
+                writeln!(out, "{object}: unloaded")?
+            }
             Ok(Exit::Done)
         }
         Action::Attach { program, hook, api, form } => {
             let path = format!("/v1/hooks/{hook}");
             let answer = api.client()?.send(&Method::PUT, &path, &json!({ "program": program }))?;
-            if form.json { write_json(out, &answer)? } else { writeln!(out, "{hook}: {program}")? }
+            if form.json {
+                write_json(out, &answer)?
+            } else {
+                writeln!(out, "{hook}: {program}")?
+            }
             Ok(Exit::Done)
         }
         Action::Detach { hook, api, form } => {
             let answer = api.client()?.call(&Method::DELETE, &format!("/v1/hooks/{hook}"), Default::default())?;
-            if form.json { write_json(out, &answer)? } else { writeln!(out, "{hook}: empty")? }
+            if form.json {
+                write_json(out, &answer)?
+            } else {
+                writeln!(out, "{hook}: empty")?
+            }
             Ok(Exit::Done)
         }
     }

@@ -1,14 +1,12 @@
 //! `kumite run`: a program on given frames, as `bpftool prog run` does it in the kernel.
 
-use std::{fs, io};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use super::{CliError, Exit, Out, object_file};
 use crate::limits::OBJECT_LEN_MAX;
-use crate::report::{
-    Capture, CapturedFrame, FrameReport, Preset, RunError, RunRequest, TestRun, dump_all, from_hex,
-};
+use crate::report::{Capture, CapturedFrame, FrameReport, Preset, RunError, RunRequest, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
 /// Most bytes of a file with frames.
@@ -79,9 +77,8 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let frames = args.input.frames()?;
     let object = object_file::read(&args.object)?;
     let presets = args.map.iter().map(|(map, path)| {
-        let text = object_file::bytes(path, PRESET_LEN_MAX).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
-        });
+        let text = object_file::bytes(path, PRESET_LEN_MAX)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData)));
         let json = text.map_err(|error| CliError::file(path, &error))?;
         Ok(Preset { map: map.clone(), json })
     });
@@ -129,9 +126,8 @@ impl Input {
             let wrong = || CliError::usage(format!("--hex {digits:?}: not hexadecimal; write two digits a byte"));
             return Ok(one(from_hex(digits).ok_or_else(wrong)?));
         }
-        let read = |path: &Path, len_max| {
-            object_file::bytes(path, len_max).map_err(|error| CliError::file(path, &error))
-        };
+        let read =
+            |path: &Path, len_max| object_file::bytes(path, len_max).map_err(|error| CliError::file(path, &error));
         if let Some(path) = &self.data_in {
             return Ok(one(read(path, OBJECT_LEN_MAX)?));
         }
@@ -157,7 +153,13 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 
 fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: Out<'_>) -> Result<(), CliError> {
     let len_out = report.data_out.len() / 2;
-    write!(out, "frame {number}: {} (retval {}), {} bytes in, {len_out} out", report.verdict, report.retval, frame.bytes.len())?;
+    write!(
+        out,
+        "frame {number}: {} (retval {}), {} bytes in, {len_out} out",
+        report.verdict,
+        report.retval,
+        frame.bytes.len()
+    )?;
     if let Some(insns) = report.insns {
         write!(out, ", {insns} insns")?;
     }

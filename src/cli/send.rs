@@ -58,7 +58,8 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         (Some(flows), _) => {
             flows.parse::<Flows>().map_err(CliError::usage)?;
             let time_ms = if args.count.is_none() { time_ms.or(Some(1000)) } else { time_ms };
-            let body = json!({ "flows": flows, "rate": args.rate.to_string(), "count": args.count, "time_ms": time_ms });
+            let body =
+                json!({ "flows": flows, "rate": args.rate.to_string(), "count": args.count, "time_ms": time_ms });
             client.send(&Method::POST, "/v1/source", &body)?
         }
         (None, Some(capture)) => {
@@ -85,7 +86,8 @@ fn write_end(source: &SourceView, form: &Form, out: Out<'_>) -> Result<Exit, Cli
         return Ok(Exit::Done);
     }
     let seconds = Duration::from_millis(source.elapsed_ms).as_secs_f64();
-    let rate = if seconds > 0.0 { format!(", {:.0} frames/s", source.accepted as f64 / seconds) } else { String::new() };
+    let rate =
+        if seconds > 0.0 { format!(", {:.0} frames/s", source.accepted as f64 / seconds) } else { String::new() };
     writeln!(out, "{}: {} frames in {seconds:.2} s{rate}", source.state, grouped(source.accepted))?;
     Ok(Exit::Done)
 }
@@ -98,5 +100,7 @@ fn progress(client: &Client) -> Result<SourceView, CliError> {
 fn milliseconds(seconds: f64) -> Result<u64, CliError> {
     let time = Duration::try_from_secs_f64(seconds).ok().map(|time| time.as_millis());
     let time = time.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
-    time.ok_or_else(|| CliError::usage(format!("--seconds {seconds}: no time to send for; write for example 10 or 0.5")))
+    time.ok_or_else(|| {
+        CliError::usage(format!("--seconds {seconds}: no time to send for; write for example 10 or 0.5"))
+    })
 }

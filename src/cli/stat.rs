@@ -70,8 +70,12 @@ fn watch(client: &Client, args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             left -= 1;
         } else {
             let stats: StatsView = typed(client, answer)?;
-            let modes: Vec<String> = stats.programs.iter().filter(|program| program.hook.is_some())
-                .map(|program| format!("{} {}", program.program, program.mode)).collect();
+            let modes: Vec<String> = stats
+                .programs
+                .iter()
+                .filter(|program| program.hook.is_some())
+                .map(|program| format!("{} {}", program.program, program.mode))
+                .collect();
             let Some(port) = stats.ports.into_iter().next() else { return Ok(Exit::Done) };
             if let Some((then, old)) = &before {
                 writeln!(out, "{}  {}", rates(old, &port, now - *then), modes.join(", "))?;

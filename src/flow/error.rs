@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::cage::CageError;
-use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN, WORKERS_MAX};
+use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN, FUEL_MAX, WORKERS_MAX};
 use crate::maps::Errno;
 use crate::port::PortError;
 use crate::vm::LoadError;
@@ -24,6 +24,14 @@ pub enum HostError {
         host: String,
         /// How many were asked for.
         count: u32,
+    },
+    /// A run would have no fuel, or more than lets a worker be stopped.
+    #[error("host {host}: fuel {fuel}; choose 1 to {FUEL_MAX}")]
+    Fuel {
+        /// Name of the host.
+        host: String,
+        /// What was asked for.
+        fuel: u64,
     },
     /// A thread could not be started.
     #[error("host {host}: cannot start worker {worker}: {source}; raise `ulimit -u`")]
@@ -139,6 +147,7 @@ mod tests {
         let source = || io::Error::from_raw_os_error(libc::EAGAIN);
         let texts = [
             HostError::WorkerCount { host: host(), count: 65 }.to_string(),
+            HostError::Fuel { host: host(), fuel: 0 }.to_string(),
             HostError::Thread { host: host(), worker: 3, source: source() }.to_string(),
             HostError::WorkerLost { host: host(), worker: 3 }.to_string(),
             HostError::Stopped { host: host() }.to_string(),
@@ -156,6 +165,7 @@ mod tests {
             texts,
             [
                 "host red: 65 workers; choose 1 to 64",
+                "host red: fuel 0; choose 1 to 67108864",
                 "host red: cannot start worker 3: Resource temporarily unavailable (os error 11); raise `ulimit -u`",
                 "host red: worker 3 failed; report its panic and start the host again",
                 "host red: stopped; start another",

@@ -19,7 +19,7 @@ use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
 use crate::cage::Cage;
 use crate::elf::Object;
-use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, WORKERS_MAX};
+use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
 use crate::maps::{Map, MapTable};
 use crate::port::udp::{IoPath, Socket, Trains, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
@@ -113,6 +113,9 @@ impl Host {
         let worker_count = config.worker_count;
         if !(1..=WORKERS_MAX).contains(&worker_count) {
             return Err(HostError::WorkerCount { host: config.name, count: worker_count });
+        }
+        if !(1..=FUEL_MAX).contains(&config.fuel) {
+            return Err(HostError::Fuel { host: config.name, fuel: config.fuel });
         }
         let events = Arc::new(Events::new());
         let world = Arc::new(World {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::cli::CliError;
 use crate::control::source::{Frames, Link, Pace, Rate, Sending};
 use crate::elf::Object;
-use crate::flow::{Addresses, Hook, Host, HostConfig, HostError, PortStats, Stats};
+use crate::flow::{Addresses, Hook, Host, HostConfig, PortStats, Stats};
 use crate::port::udp::{IoPath, WireConfig};
 use crate::vm::Instance;
 
@@ -164,13 +164,9 @@ fn source(
     let sink = move |burst: &[&[u8]]| {
         let room = UNDER_WAY_MAX.saturating_sub(under_way(&from, &to, accepted));
         let offered = &burst[..burst.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        let taken = match from.send(offered) {
-            Ok(taken) => taken,
-            Err(HostError::Stopped { .. }) => 0,
-            Err(error) => panic!("the flows of the demonstration can be sent: {error}"),
-        };
+        let taken = from.send(offered).ok()?;
         accepted += taken as u64;
-        taken
+        Some(taken)
     };
     Sending::start(frames, Pace { rate, count: None, time: None }, sink)
 }

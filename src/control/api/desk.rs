@@ -93,23 +93,41 @@ impl Desk {
         found.ok_or_else(|| Refusal::Absent { kind: "object", name: name.to_owned(), mend: "see kumite prog list" })
     }
 
-    /// The program called `NAME`, of the newest object that has it, or `OBJECT/NAME`.
+    /// Refuses a bare name that objects of several names have. Of objects of one name the newest is meant: the older ones
+    /// are what it replaces.
+    fn unique(&self, name: &str, has: impl Fn(&Instance) -> bool) -> Result<(), Refusal> {
+        let mut owners: Vec<String> =
+            self.objects().filter(|(_, object)| has(object)).map(|(_, object)| object.name().to_owned()).collect();
+        owners.sort();
+        owners.dedup();
+        if owners.len() < 2 {
+            return Ok(());
+        }
+        let what = format!("several objects have it: {}", owners.join(", "));
+        Err(Refusal::Conflict { place: name.to_owned(), what, mend: format!("say for example {}/{name}", owners[0]) })
+    }
+
+    /// The program called `NAME`, where one object has it, or `OBJECT/NAME`.
     pub(super) fn program(&self, name: &str) -> Result<Arc<Loaded>, Refusal> {
         if let Some((object, name)) = name.rsplit_once('/') {
             let (_, instance) = self.object(object)?;
             return instance.expect_program(name).cloned().map_err(|error| Refusal::Guest { text: error.to_string() });
         }
+        self.unique(name, |object| object.program(name).is_some())?;
         self.host.program(name).map_err(|error| super::programs::refusal(&error))
     }
 
-    /// The map called `NAME`, of the newest object that has it, or `OBJECT/NAME`, with the object's name.
+    /// The map called `NAME`, where one object has it, or `OBJECT/NAME`, with the object's name.
     pub(super) fn map(&self, name: &str) -> Result<(String, Arc<dyn Map>), Refusal> {
         let own = |(_, instance): (InstanceId, Arc<Instance>), name: &str| {
             instance.map(name).map(|map| (instance.name().to_owned(), Arc::clone(map)))
         };
         let found = match name.rsplit_once('/') {
             Some((object, name)) => own(self.object(object)?, name),
-            None => self.objects().rev().find_map(|object| own(object, name)),
+            None => {
+                self.unique(name, |object| object.map(name).is_some())?;
+                self.objects().rev().find_map(|object| own(object, name))
+            }
         };
         found.ok_or_else(|| Refusal::Absent { kind: "map", name: name.to_owned(), mend: "see kumite map list" })
     }

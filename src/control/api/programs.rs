@@ -79,6 +79,7 @@ pub(super) fn refusal(error: &HostError) -> Refusal {
         | HostError::WorkerLost { .. }
         | HostError::Stopped { .. } => Refusal::Host { text },
         HostError::WorkerCount { .. }
+        | HostError::Fuel { .. }
         | HostError::FrameLen { .. }
         | HostError::Load(_)
         | HostError::NoInstance { .. }

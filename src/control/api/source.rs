@@ -148,8 +148,8 @@ fn start(desk: &Desk, frames: Frames, pace: Pace) -> Result<Value, Refusal> {
     Ok(json!(view))
 }
 
-/// Offers frames to a host. A host that has stopped accepts none.
-pub(crate) fn sink(host: &Arc<Host>) -> impl FnMut(&[&[u8]]) -> usize + Send + use<> {
+/// Offers frames to a host, until it has stopped or lost the worker that sends them.
+pub(crate) fn sink(host: &Arc<Host>) -> impl FnMut(&[&[u8]]) -> Option<usize> + Send + use<> {
     let host = Arc::clone(host);
-    move |burst| host.send(burst).unwrap_or(0)
+    move |burst| host.send(burst).ok()
 }

@@ -125,14 +125,14 @@ pub struct Sending {
 
 impl Sending {
     /// Starts a thread that offers bursts of frames to `sink`, which says how many of them, from the first on, it
-    /// accepted.
+    /// accepted, or `None` when it will never accept one again: the source has stopped then.
     ///
     /// # Errors
     /// [`SourceError::Thread`].
     pub fn start(
         frames: Frames,
         pace: Pace,
-        sink: impl FnMut(&[&[u8]]) -> usize + Send + 'static,
+        sink: impl FnMut(&[&[u8]]) -> Option<usize> + Send + 'static,
     ) -> Result<Self, SourceError> {
         let counters = Arc::new(Counters::default());
         let begin = Instant::now();
@@ -187,7 +187,13 @@ impl Drop for Sending {
     }
 }
 
-fn send(frames: &Frames, pace: Pace, mut sink: impl FnMut(&[&[u8]]) -> usize, begin: Instant, counters: &Counters) {
+fn send(
+    frames: &Frames,
+    pace: Pace,
+    mut sink: impl FnMut(&[&[u8]]) -> Option<usize>,
+    begin: Instant,
+    counters: &Counters,
+) {
     let mut burst: Vec<Vec<u8>> = vec![Vec::new(); BURST_MAX];
     let mut sent = 0_u64;
     let end = pace.count.unwrap_or(u64::MAX);
@@ -211,7 +217,10 @@ fn send(frames: &Frames, pace: Pace, mut sink: impl FnMut(&[&[u8]]) -> usize, be
             frames.write(number, frame);
         }
         let offered: Vec<&[u8]> = burst[..count].iter().map(Vec::as_slice).collect();
-        let accepted = sink(&offered).min(count);
+        let Some(accepted) = sink(&offered).map(|accepted| accepted.min(count)) else {
+            counters.stopped.store(true, Ordering::Relaxed);
+            return;
+        };
         let bytes: u64 = offered[..accepted].iter().map(|frame| frame.len() as u64).sum();
         sent += accepted as u64;
         counters.accepted.store(sent, Ordering::Relaxed);
@@ -260,7 +269,7 @@ mod tests {
             turn += 1;
             let accepted = burst.len() * (turn % 4) / 3;
             shared.lock().expect("a list").extend(burst.iter().take(accepted).map(|frame| frame.to_vec()));
-            accepted
+            Some(accepted)
         };
         let mut sending = Sending::start(flows(), pace(Rate::Max, Some(1000), None), sink).expect("a thread");
         let progress = sending.wait();
@@ -271,6 +280,18 @@ mod tests {
             assert_eq!(frame[42..50], (number as u64).to_be_bytes());
         }
         assert_eq!(seen.len(), 1000);
+    }
+
+    #[test]
+    fn a_host_that_takes_no_more_stops_the_source() {
+        let mut left = 3;
+        let sink = move |burst: &[&[u8]]| {
+            left -= 1;
+            (left > 0).then_some(burst.len())
+        };
+        let mut sending = Sending::start(flows(), pace(Rate::Max, None, None), sink).expect("a thread");
+        let progress = sending.wait();
+        assert_eq!((progress.state, progress.accepted), (State::Stopped, 2 * BURST_MAX as u64));
     }
 
     #[test]
@@ -295,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_source_keeps_its_rate_and_ends_at_its_time() {
-        let sending = Sending::start(flows(), pace(Rate::PerSecond(2000), None, Some(300)), |burst| burst.len());
+        let sending = Sending::start(flows(), pace(Rate::PerSecond(2000), None, Some(300)), |burst| Some(burst.len()));
         let progress = sending.expect("a thread").wait();
         assert_eq!(progress.state, State::Done);
         assert!((100..=601).contains(&progress.accepted), "{progress:?}");
@@ -303,8 +324,8 @@ mod tests {
 
     #[test]
     fn a_source_that_is_stopped_says_so() {
-        let mut sending =
-            Sending::start(flows(), pace(Rate::PerSecond(10), None, None), |burst| burst.len()).expect("a thread");
+        let mut sending = Sending::start(flows(), pace(Rate::PerSecond(10), None, None), |burst| Some(burst.len()))
+            .expect("a thread");
         assert_eq!(sending.progress().state, State::Sending);
         let progress = sending.stop();
         assert_eq!(progress.state, State::Stopped);

@@ -293,6 +293,17 @@ impl State {
     }
 }
 
+/// Whether the kernel has multishot receives. They cannot be asked for, but came with zero-copy sends in Linux 6.0; to try one
+/// out on the wire would take frames from it.
+fn know_multishot(ring: &IoUring) -> Result<(), Refusal> {
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(refused("a probe"))?;
+    if probe.is_supported(opcode::SendZc::CODE) {
+        return Ok(());
+    }
+    Err(Refusal { what: "a multishot receive", errno: libc::EINVAL })
+}
+
 /// A worker's share of a wire, by an io_uring ring.
 pub(super) struct RingPort {
     // Dropped first: the kernel lets go of the descriptors and buffers below.
@@ -312,7 +323,7 @@ impl fmt::Debug for RingPort {
 }
 
 impl RingPort {
-    /// Makes the ring of the calling thread and arms the receive.
+    /// Makes the ring of the calling thread. The first [`Port::recv`] arms the receive.
     pub(super) fn open(
         socket: &Arc<Socket>,
         wake: &Arc<Wake>,
@@ -320,6 +331,7 @@ impl RingPort {
         trains: Trains,
     ) -> Result<Self, Refusal> {
         let (ring, features) = setup(u32::from(pool.count()) * CQ_ENTRIES_PER_CHUNK)?;
+        know_multishot(&ring)?;
         let fds = [socket.fd(), wake.fd()];
         ring.submitter().register_files(&fds).map_err(refused("registering descriptors"))?;
         let (arrivals, buffer_count) = match trains {
@@ -354,25 +366,7 @@ impl RingPort {
         let mut asked: Box<msghdr> = Box::new(unsafe { zeroed() });
         asked.msg_controllen = CONTROL_LEN;
         let region = Arc::clone(pool.region());
-        let mut port = Self { ring, state, asked, socket: Arc::clone(socket), region, features };
-        port.try_out(pool)?;
-        Ok(port)
-    }
-
-    /// Arms the receive and looks whether the kernel takes it: before 6.0 there is no multishot receive.
-    fn try_out(&mut self, pool: &mut Pool) -> Result<(), Refusal> {
-        self.arm(pool);
-        self.ring.submit().map_err(refused("io_uring_enter"))?;
-        let refusal = self
-            .ring
-            .completion()
-            .find(|cqe| cqe.user_data() >> TAG_SHIFT == TAG_RECV && cqe.result() == -libc::EINVAL);
-        if refusal.is_some() {
-            self.state.receive = Receive::Ended;
-            self.state.reclaim(pool);
-            return Err(Refusal { what: "a multishot receive", errno: libc::EINVAL });
-        }
-        Ok(())
+        Ok(Self { ring, state, asked, socket: Arc::clone(socket), region, features })
     }
 
     /// What the kernel has, for the report.

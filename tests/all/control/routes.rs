@@ -70,10 +70,11 @@ fn a_host_tells_who_it_is_and_what_it_can() {
 }
 
 #[test]
-fn of_maps_with_one_name_the_newest_is_meant_unless_the_object_is_said() {
+fn of_maps_with_one_name_the_object_must_be_said() {
     let served = Served::with_objects();
     let value_len = |path: &str| served.client.get(path).expect("a map")["value_len"].clone();
-    assert_eq!(value_len("/v1/maps/counters"), 8);
+    let text = "counters: several objects have it: fw.o, lb.o; say for example fw.o/counters".to_owned();
+    assert_eq!(served.refused(Method::GET, "/v1/maps/counters", &json!({})), (409, text));
     assert_eq!(value_len("/v1/maps/lb.o%2Fcounters"), 16);
     assert_eq!(value_len("/v1/maps/fw.o%2Fcounters"), 8);
 }
@@ -92,7 +93,7 @@ fn requests_that_make_no_sense_are_refused_with_status_and_reason() {
         own(400, "map rules: value \"zz\": not 16 bytes in hexadecimal; write 32 digits")
     );
     assert_eq!(
-        put("/v1/maps/counters/elements/00000000", json!({ "value": "0000000000000000", "flags": "sometimes" })),
+        put("/v1/maps/fw.o%2Fcounters/elements/00000000", json!({ "value": "0000000000000000", "flags": "sometimes" })),
         own(400, "map counters: flags \"sometimes\": no such condition; use any, noexist or exist")
     );
     let forms = "send {\"value\": DIGITS}, or {\"program\": NAME} for a program array";
@@ -113,7 +114,7 @@ fn requests_that_make_no_sense_are_refused_with_status_and_reason() {
         )
     );
     assert_eq!(
-        put("/v1/maps/.rodata/elements/00000000", json!({ "value": "00000000" })),
+        put("/v1/maps/fw.o%2F.rodata/elements/00000000", json!({ "value": "00000000" })),
         own(422, "map .rodata (array): storing an element: EPERM; the map is read-only for commands")
     );
     let (status, text) = put("/v1/hooks/xdp", json!({ "programme": "balance" }));
