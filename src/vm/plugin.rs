@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::jit::TranslateError;
 use super::{LinkError, Linked, Loaded, Mode, TrapAt};
 use crate::cage::{Cage, CageError, Region};
 use crate::limits::{FUEL_DEFAULT, STACK_LEN};
@@ -48,6 +49,9 @@ pub enum PluginError {
     /// The program calls what does not exist.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The mode has no code for it; verify mode has.
+    #[error(transparent)]
+    Translate(#[from] TranslateError),
     /// The program stopped early.
     #[error("{0}; mend the program")]
     Trapped(TrapAt),
@@ -95,6 +99,7 @@ pub fn vm_plugin(memory_hex: Option<&str>, program_hex: &str, mode: Mode) -> Res
     });
     let linked = Linked::link(Arc::new(program), Arc::clone(&world), Box::default())?;
     let loaded = Loaded::new(Arc::new(linked));
+    loaded.translated(mode).map_err(Clone::clone)?;
     let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Raw, stack.addr() + STACK_LEN);
     run.reset(FUEL_DEFAULT);
     run.head.ctx = place.as_ref().map_or(0, Region::addr);

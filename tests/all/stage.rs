@@ -104,7 +104,11 @@ impl Stage {
         let raw = RawProgram { name: name.to_owned(), section: "test".to_owned(), slots, ..RawProgram::default() };
         let program = Program::check(raw, kind).unwrap_or_else(|rejection| panic!("{rejection}"));
         let linked = Linked::link(Arc::new(program), Arc::clone(&self.world), maps.into());
-        Arc::new(Loaded::new(Arc::new(linked.unwrap_or_else(|error| panic!("{error}")))))
+        let loaded = Loaded::new(Arc::new(linked.unwrap_or_else(|error| panic!("{error}"))));
+        for mode in Mode::ALL {
+            loaded.translated(mode).expect("no mode falls back on another where modes are compared");
+        }
+        Arc::new(loaded)
     }
 
     /// Checks and links a raw program without maps.
