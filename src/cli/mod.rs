@@ -175,11 +175,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>, out: Out<'_>, complaints: 
         Err(error) => {
             if !error.text.is_empty() {
                 // Nobody is left to tell where this fails too.
-                let _ = writeln!(complaints, "kumite: {}", error.text);
+                let _ = writeln!(complaints, "kumite: {}", one_line(&error.text));
             }
             error.exit
         }
     }
+}
+
+/// The text with its control characters escaped: names of files and programs may hold any.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.trim_end().chars().map(escaped).collect()
 }
 
 /// The definition of the command line, for completions.
@@ -200,6 +206,16 @@ mod tests {
     fn commands_stand_in_order() {
         let names: Vec<String> = definition().get_subcommands().map(|command| command.get_name().to_owned()).collect();
         assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn what_went_wrong_is_one_line_whatever_the_names_hold() {
+        let mut complaints = Vec::new();
+        let line = ["kumite", "inspect", "a\nb\x1b.o"].map(OsString::from);
+        let exit = main(line, &mut Vec::new(), &mut complaints);
+        let text = String::from_utf8(complaints).expect("text");
+        assert_eq!(exit, Exit::HostFailed);
+        assert!(text.starts_with("kumite: a\\nb\\u{1b}.o: cannot read it: ") && text.lines().count() == 1, "{text}");
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
         writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
     }
+    TestRun::check(frames.iter().map(|frame| frame.bytes.as_slice())).map_err(failed)?;
     let mut exit = Exit::Done;
     let mut left = Vec::new();
     let inputs = frames.iter().map(|frame| frame.bytes.as_slice());

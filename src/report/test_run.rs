@@ -205,6 +205,14 @@ impl TestRun {
         frames.map(move |(number, frame)| self.report(&mut run, mode, repeat, (number, frame)))
     }
 
+    /// Whether frames can be run, before any is: so that a wrong one costs no results.
+    ///
+    /// # Errors
+    /// [`RunError::Frame`] at the first of a wrong length.
+    pub fn check<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RunError> {
+        (1..).zip(frames).try_for_each(|(number, frame)| frame_len(number, frame).map(|_| ()))
+    }
+
     fn report(
         &self,
         run: &mut Run<'_>,
@@ -212,10 +220,7 @@ impl TestRun {
         repeat: u32,
         (number, frame): (usize, &[u8]),
     ) -> Result<FrameReport, RunError> {
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&len) {
-            return Err(RunError::Frame { number, len: frame.len(), min: FRAME_LEN_MIN, max: FRAME_LEN_MAX });
-        }
+        let len = frame_len(number, frame)?;
         // Programs reach their maps by number; nothing that they may reach is freed while this is held.
         let guard = crossbeam::epoch::pin();
         let mut outcome = self.once(run, mode, frame, len);
@@ -323,4 +328,12 @@ fn choose<'a>(instance: &'a Instance, request: &RunRequest<'_>) -> Result<&'a Ar
 fn mean_ns_of(whole: Duration, count: u32) -> f64 {
     let mean = whole.as_secs_f64() * 1e9 / f64::from(count);
     (mean * 10.0).round() / 10.0
+}
+/// Length of frame `number`, from 1, where a chunk holds it.
+fn frame_len(number: usize, frame: &[u8]) -> Result<u32, RunError> {
+    let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    if (FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&len) {
+        return Ok(len);
+    }
+    Err(RunError::Frame { number, len: frame.len(), min: FRAME_LEN_MIN, max: FRAME_LEN_MAX })
 }
