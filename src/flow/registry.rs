@@ -134,7 +134,11 @@ impl Registry {
             return Err(HostError::Kind { program, kind, hook: hook.name() });
         }
         let id = judge.id();
-        self.know(judge);
+        self.know(Arc::clone(&judge));
+        if let Some(known) = self.programs.get_mut(&id) {
+            // What wraps a loaded program, under its number, sits there in its place.
+            known.judge = judge;
+        }
         match hook {
             Hook::Xdp => self.xdp = Some(id),
         }

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use kumite::elf::{Object, ObjectMap};
-use kumite::flow::{Event, Hook, Host, HostConfig, HostError, ModeTarget};
+use kumite::flow::{Event, Hook, Host, HostConfig, HostError, Judge, ModeTarget};
 use kumite::isa;
 use kumite::maps::{MapDef, MapKind};
 use kumite::port::udp::{IoPath, WireConfig};
 use kumite::program::{Program, RawProgram};
+use kumite::run::Run;
 use kumite::verdict::ProgramKind;
-use kumite::vm::Mode;
+use kumite::vm::{Loaded, Mode, Outcome};
 
 use super::{assert_all_left, packets, send_in_window, start, until, wire};
 use crate::ports::free_addresses;
@@ -217,6 +218,48 @@ fn objects_programs_maps_and_slots_are_found_by_name_or_refused_in_words() {
     host.detach(Hook::Xdp).expect("attached");
     host.unload(second).expect("detached");
     assert!(host.map("counts").is_none() && host.instances().is_empty() && host.stats().programs.is_empty());
+}
+
+/// Passes what its program would send back.
+#[derive(Debug)]
+struct Wrapped(Arc<Loaded>);
+
+impl Judge for Wrapped {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn kind(&self) -> ProgramKind {
+        self.0.kind()
+    }
+
+    fn judge(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
+        let outcome = self.0.judge(mode, run);
+        Outcome { r0: if outcome.r0 == 3 { 2 } else { outcome.r0 }, ..outcome }
+    }
+}
+
+#[test]
+fn what_wraps_a_loaded_program_under_its_number_sits_in_its_place() {
+    let [a, b] = free_addresses();
+    let peer = UdpSocket::bind(a).expect("free");
+    peer.connect(b).expect("loopback");
+    let host = start("host", b, a, IoPath::Auto, 1);
+    host.load(&spar()).expect("loads");
+    let back = host.program("back").expect("loaded");
+    host.attach_judge(Arc::new(Wrapped(Arc::clone(&back))), Hook::Xdp).expect("a hook");
+    peer.send(&[1; 60]).expect("loopback");
+    until("a pass", || wire(&host).pass == 1);
+    host.attach(&back, Hook::Xdp).expect("a hook");
+    peer.send(&[1; 60]).expect("loopback");
+    until("a frame back", || wire(&host).tx == 1);
+    let stats = host.stats();
+    let runs = stats.programs.iter().find(|program| program.program == "back").map(|program| program.runs);
+    assert_eq!(runs, Some(2), "one book for both");
 }
 
 #[test]
