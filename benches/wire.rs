@@ -88,6 +88,8 @@ fn round(io: IoPath, trains: Trains, text: &str, len: usize) -> f64 {
     while sender.stats().ports[0].tx_frames < frames {
         std::thread::sleep(Duration::from_micros(100));
     }
+    let before = host.stats().ports.remove(0);
+    assert_eq!(before.rx, 0, "the gate holds the first burst");
     let began = Instant::now();
     gated.open.store(true, Ordering::Release);
     loop {
