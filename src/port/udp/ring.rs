@@ -84,6 +84,8 @@ struct BufferRing {
     layout: Layout,
     mask: u16,
     tail: u16,
+    /// Whether the kernel may still read it: then it stays for ever.
+    abandoned: bool,
 }
 
 impl BufferRing {
@@ -94,7 +96,7 @@ impl BufferRing {
         // SAFETY: the layout is not empty: 0 rounds up to one entry.
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(entries) = NonNull::new(memory.cast()) else { handle_alloc_error(layout) };
-        Self { entries, layout, mask: count - 1, tail: 0 }
+        Self { entries, layout, mask: count - 1, tail: 0, abandoned: false }
     }
 
     fn addr(&self) -> u64 {
@@ -127,7 +129,10 @@ impl BufferRing {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `new`; the kernel keeps its own hold of the pages while it needs them.
+        if self.abandoned {
+            return;
+        }
+        // SAFETY: allocated with this layout in `new`, and no receive is left that would read addresses from it.
         unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
 }
@@ -570,6 +575,7 @@ impl Drop for RingPort {
             // A worker that failed leaves requests behind. Its memory stays for ever rather than be handed out while
             // the kernel may write to it.
             std::mem::forget(Arc::clone(&self.region));
+            self.state.buffers.abandoned = true;
             let none = Arrivals::InPlace { offered: Box::default() };
             std::mem::forget(std::mem::replace(&mut self.state.arrivals, none));
         }
