@@ -60,7 +60,7 @@ fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
     if map.pinning == Pinning::ByName {
         write!(out, ", shared by name")?;
     }
-    if let Some(inner) = &map.inner {
+    if let Some(inner) = &map.def.inner {
         write!(out, ", inner maps {}", inner.kind)?;
     }
     writeln!(out)?;

@@ -6,6 +6,7 @@
 //! Source: libbpf's `parse_btf_map_def` and `bpf_object__collect_map_relos`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Defect;
 use super::btf::{Btf, Kind, Member, TypeId};
@@ -80,8 +81,7 @@ impl Reader<'_> {
         if members.len() > PROPERTIES_MAX {
             return Err(self.wrong("it has more members than a map has properties"));
         }
-        let def =
-            MapDef { name: self.map.to_owned(), kind: MapKind(0), key_len: 0, value_len: 0, max_entries: 0, flags: 0 };
+        let def = MapDef { name: self.map.to_owned(), ..MapDef::default() };
         let mut map = ObjectMap::new(def);
         let mut values_at = None;
         for member in members {
@@ -101,12 +101,13 @@ impl Reader<'_> {
                     }
                 }
                 "values" if depth == Depth::Outer => {
-                    map.inner = self.inner(member)?;
+                    map.def.inner = self.inner(member)?;
                     values_at = Some(u64::from(member.bit_offset / 8));
                 }
                 "values" => return Err(self.wrong("its inner maps have `values` of their own")),
-                // Where the memory is taken, and extras of map types that network programs do not use.
-                "numa_node" | "map_extra" => {
+                "map_extra" => map.def.extra = self.number(member)?.into(),
+                // Where the memory is taken.
+                "numa_node" => {
                     self.number(member)?;
                 }
                 _ => return Err(self.wrong("it has a member that is no property of a map")),
@@ -149,7 +150,7 @@ impl Reader<'_> {
     }
 
     /// `__array(values, ..)`: the definition of inner maps, or `None` for a program array.
-    fn inner(&self, member: &Member) -> Result<Option<Box<MapDef>>, Defect> {
+    fn inner(&self, member: &Member) -> Result<Option<Arc<MapDef>>, Defect> {
         let wrong = || self.wrong("its `values` are neither maps nor functions");
         let Kind::Array { element, .. } = self.btf.kind(self.member_type(member)?) else { return Err(wrong()) };
         let element = self.btf.resolve(*element).ok_or_else(wrong)?;
@@ -161,7 +162,7 @@ impl Reader<'_> {
         if !matches!(self.btf.kind(target), Kind::Struct { .. }) {
             return Err(wrong());
         }
-        Ok(Some(Box::new(self.definition(target, Depth::Inner)?.map.def)))
+        Ok(Some(Arc::new(self.definition(target, Depth::Inner)?.map.def)))
     }
 }
 
@@ -187,7 +188,7 @@ fn fill(file: &ElfFile<'_>, section: usize, found: &mut [(PlacedMap, Option<u64>
         if symbol.kind == SymbolKind::Section {
             return Err(wrong("it names a static function or map: make that global"));
         }
-        if map.inner.is_some() {
+        if map.def.inner.is_some() {
             map.inner_maps.push((index, symbol.name.to_owned()));
         } else if symbol.kind == SymbolKind::Function {
             map.slots.push((index, symbol.name.to_owned()));

@@ -33,7 +33,15 @@ pub(super) fn maps(file: &ElfFile<'_>) -> Result<Vec<PlacedMap>, Defect> {
         let words = rest.first_chunk::<DEF_LEN_MIN>().ok_or_else(cut_off)?.as_chunks::<4>().0;
         let [kind, key_len, value_len, max_entries, flags] =
             std::array::from_fn(|index| u32::from_le_bytes(words[index]));
-        let def = MapDef { name: symbol.name.to_owned(), kind: MapKind(kind), key_len, value_len, max_entries, flags };
+        let def = MapDef {
+            name: symbol.name.to_owned(),
+            kind: MapKind(kind),
+            key_len,
+            value_len,
+            max_entries,
+            flags,
+            ..MapDef::default()
+        };
         found.push(PlacedMap { section, offset: Some(symbol.value), map: ObjectMap::new(def) });
     }
     found.sort_by_key(|placed| placed.offset);

@@ -24,8 +24,6 @@ pub struct ObjectMap {
     pub slots: Vec<(u32, String)>,
     /// Initial entries of a map of maps: index, and name of the inner map.
     pub inner_maps: Vec<(u32, String)>,
-    /// Definition that the inner maps of a map of maps have.
-    pub inner: Option<Box<MapDef>>,
     /// Whether programs may only read it.
     pub frozen: bool,
     /// Whether it is shared.
@@ -45,7 +43,6 @@ impl ObjectMap {
             contents: Vec::new(),
             slots: Vec::new(),
             inner_maps: Vec::new(),
-            inner: None,
             frozen: false,
             pinning: Pinning::Own,
             key_type: None,

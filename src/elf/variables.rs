@@ -49,6 +49,7 @@ fn map(section: &Section<'_>, frozen: bool, btf: Option<&Btf>) -> Result<ObjectM
         value_len,
         max_entries: 1,
         flags: if frozen { READ_ONLY_FOR_PROGRAMS } else { 0 },
+        ..MapDef::default()
     };
     let contents = if section.is_zero() { Vec::new() } else { section.bytes.to_vec() };
     let value_type = btf.and_then(|btf| btf.section(section.name)).map(|(id, _)| id);

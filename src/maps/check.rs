@@ -112,6 +112,7 @@ mod tests {
             value_len: 4,
             max_entries: 1,
             flags: RDONLY_PROG | WRONLY_PROG,
+            ..MapDef::default()
         };
         let text = |result: Result<(), MapError>| result.expect_err("refused").to_string();
         assert_eq!(

@@ -1,9 +1,10 @@
 //! The definition of a map.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Type of a map, `enum bpf_map_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MapKind(pub u32);
 
 impl MapKind {
@@ -83,7 +84,7 @@ impl fmt::Display for MapKind {
 pub struct MapId(pub u32);
 
 /// What a map is to be: `union bpf_attr` of `BPF_MAP_CREATE`, with a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapDef {
     /// Its name in the object.
     pub name: String,
@@ -97,6 +98,14 @@ pub struct MapDef {
     pub max_entries: u32,
     /// `BPF_F_*` map flags.
     pub flags: u32,
+    /// What only some types read (`map_extra`): how many hash functions a bloom filter has.
+    pub extra: u64,
+    /// For a map of maps: what the maps that it holds are like.
+    pub inner: Option<Arc<MapDef>>,
+    /// Offset of the `struct bpf_spin_lock` in a value, where there is one.
+    pub lock_offset: Option<u32>,
+    /// Offset of the `struct bpf_timer` in a value, where there is one.
+    pub timer_offset: Option<u32>,
 }
 
 impl MapDef {

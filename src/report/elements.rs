@@ -269,7 +269,15 @@ mod tests {
         let maps = Arc::new(MapTable::new());
         let world = Arc::new(World { cage, maps, worker_count: 2, clock: Clock::Fixed(0), trace: Box::new(|_| {}) });
         let map = |name: &str, kind, value_len| {
-            ObjectMap::new(MapDef { name: name.to_owned(), kind, key_len: 4, value_len, max_entries: 4, flags: 0 })
+            ObjectMap::new(MapDef {
+                name: name.to_owned(),
+                kind,
+                key_len: 4,
+                value_len,
+                max_entries: 4,
+                flags: 0,
+                ..MapDef::default()
+            })
         };
         let object = Object {
             name: "test.o".to_owned(),

@@ -114,6 +114,7 @@ impl<'case> Scene<'case> {
                 value_len: word(3),
                 max_entries: word(4),
                 flags: if section.args.len() > 5 { word(5) } else { 0 },
+                ..MapDef::default()
             };
             let map = scene.stage.map(&def);
             scene.maps.push(map);

@@ -49,7 +49,7 @@ impl Both {
 }
 
 fn def(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> MapDef {
-    MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags }
+    MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags, ..MapDef::default() }
 }
 
 #[test]

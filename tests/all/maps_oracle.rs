@@ -23,7 +23,7 @@ enum Order {
 }
 
 fn def(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> MapDef {
-    MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags }
+    MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags, ..MapDef::default() }
 }
 
 fn ours(cage: &Arc<Cage>, def: &MapDef) -> Result<Arc<dyn Map>, MapError> {

@@ -12,7 +12,7 @@ const WORKER: WorkerIndex = WorkerIndex(0);
 
 fn make(cage: &Arc<Cage>, kind: MapKind, sizes: [u32; 3], flags: u32) -> Result<Arc<dyn Map>, MapError> {
     let [key_len, value_len, max_entries] = sizes;
-    let def = MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags };
+    let def = MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags, ..MapDef::default() };
     maps::create(&def, MapEnv { cage, worker_count: WORKERS_MAX })
 }
 

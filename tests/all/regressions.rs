@@ -511,6 +511,7 @@ fn a_record_of_a_run_that_trapped_does_not_stop_the_reader() {
             value_len: 0,
             max_entries: 4096,
             flags: 0,
+            ..MapDef::default()
         };
         let maps = [stage.map(&def)];
         let reserve = "r1 = map_by_idx(0)\nr2 = 8\nr3 = 0\ncall 131\nr6 = r0\n";

@@ -19,6 +19,7 @@ fn tail_calls(stage: &Stage, programs: &[&str], slots_of: &[(u32, usize)]) -> Ar
         value_len: 4,
         max_entries: 4,
         flags: 0,
+        ..MapDef::default()
     };
     let (id, map) = stage.map(&def);
     let maps = [(id, Arc::clone(&map))];

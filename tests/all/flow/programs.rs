@@ -45,7 +45,7 @@ fn object(name: &str, programs: &[(&str, ProgramKind, &str)]) -> Object {
     });
     let map = |name: &str, kind, value_len| {
         let name = name.to_owned();
-        ObjectMap::new(MapDef { name, kind, key_len: 4, value_len, max_entries: 4, flags: 0 })
+        ObjectMap::new(MapDef { name, kind, key_len: 4, value_len, max_entries: 4, flags: 0, ..MapDef::default() })
     };
     Object {
         name: name.to_owned(),

@@ -1,6 +1,7 @@
 //! What C says of maps, functions and symbols is what the object holds, by every compiler that is there.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kumite::elf::btf::Kind;
 use kumite::elf::{Object, ObjectMap, Pinning};
@@ -83,19 +84,20 @@ SEC(\"xdp\") int two(struct xdp_md *ctx) { bpf_tail_call(ctx, &jumps, 7); return
             value_len,
             max_entries,
             flags,
+            ..MapDef::default()
         };
         assert_eq!(map(&object, "typed").def, def("typed", 1, 12, 40, 77, 1));
         assert_eq!(map(&object, "typed").pinning, Pinning::ByName);
         assert_eq!(map(&object, "sized").def, def("sized", 9, 6, 9, 3, 0));
         assert_eq!(map(&object, "sized").pinning, Pinning::Own);
         let outer = map(&object, "outer");
-        assert_eq!(outer.def, def("outer", 12, 4, 4, 4, 0));
-        assert_eq!(outer.inner.as_deref(), Some(&def("outer", 2, 4, 8, 2, 0)));
+        let inner = Some(Arc::new(def("outer", 2, 4, 8, 2, 0)));
+        assert_eq!(outer.def, MapDef { inner, ..def("outer", 12, 4, 4, 4, 0) });
         assert_eq!(outer.inner_maps, [(1, "second".to_owned()), (3, "first".to_owned())]);
         let jumps = map(&object, "jumps");
         assert_eq!(jumps.def, def("jumps", 3, 4, 4, 8, 0));
         assert_eq!(jumps.slots, [(2, "two".to_owned()), (7, "one".to_owned())]);
-        assert!(jumps.inner.is_none() && jumps.inner_maps.is_empty());
+        assert!(jumps.def.inner.is_none() && jumps.inner_maps.is_empty());
 
         let btf = object.btf.as_ref().expect("built with -g");
         let key = map(&object, "typed").key_type.and_then(|id| btf.resolve(id)).expect("a type");

@@ -21,7 +21,15 @@ fn balancer() -> Object {
 }
 
 fn map(kind: MapKind, value_len: u32) -> ObjectMap {
-    ObjectMap::new(MapDef { name: "m".to_owned(), kind, key_len: 4, value_len, max_entries: 2, flags: 0 })
+    ObjectMap::new(MapDef {
+        name: "m".to_owned(),
+        kind,
+        key_len: 4,
+        value_len,
+        max_entries: 2,
+        flags: 0,
+        ..MapDef::default()
+    })
 }
 
 fn with_maps(maps: Vec<ObjectMap>) -> Object {
