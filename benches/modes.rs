@@ -4,10 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use kumite::cage::Cage;
 use kumite::isa;
 use kumite::limits::{FUEL_DEFAULT, STACK_LEN};
-use kumite::maps::{MapTable, WorkerIndex};
+use kumite::maps::WorkerIndex;
 use kumite::program::{Program, RawProgram};
 use kumite::run::{Clock, Run, World};
 use kumite::verdict::ProgramKind;
@@ -19,11 +18,9 @@ const PROGRAMS: [(&str, &str); 2] = [
 ];
 
 fn modes(criterion: &mut Criterion) {
-    let cage = Cage::new().expect("address space");
-    let stack = cage.alloc(u64::from(STACK_LEN), "a stack").expect("room");
-    let memory = cage.alloc(64, "memory").expect("room");
-    let maps = Arc::new(MapTable::new());
-    let world = Arc::new(World { cage, maps, worker_count: 1, clock: Clock::Fixed(0), trace: Box::new(|_| {}) });
+    let world = Arc::new(World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
+    let stack = world.cage.alloc(u64::from(STACK_LEN), "a stack").expect("room");
+    let memory = world.cage.alloc(64, "memory").expect("room");
     for (name, text) in PROGRAMS {
         let slots = isa::assemble(text).expect("the programs above are well-formed");
         let raw = RawProgram { name: name.to_owned(), slots, ..RawProgram::default() };

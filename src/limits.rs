@@ -14,6 +14,8 @@ pub const CAGE_FIRST_ADDR: u32 = 1 << 20;
 pub const MAP_HANDLE_BASE: u32 = 1 << 16;
 /// Distance between two map handles.
 pub const MAP_HANDLE_STEP: u32 = 16;
+/// Where handles of functions begin: above every address of the cage.
+pub const CODE_HANDLE_BASE: u64 = 0xc0de << 32;
 /// Maps that one host can hold.
 pub const MAPS_MAX: u32 = 4096;
 /// Largest key of a map in bytes; the kernel's `MAX_BPF_STACK`.
@@ -46,6 +48,8 @@ pub const CALL_FRAMES_MAX: u32 = 8;
 pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
 /// Tail calls of one run; the kernel's `MAX_TAIL_CALL_CNT`.
 pub const TAIL_CALLS_MAX: u32 = 33;
+/// Calls that one `bpf_loop` makes; the kernel's `BPF_MAX_LOOPS`.
+pub const LOOPS_MAX: u32 = 8 << 20;
 /// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
 pub const FUEL_DEFAULT: u64 = 4 << 20;
 /// Most fuel that a host gives a run: some tenth of a second, so that a worker can always be stopped.

@@ -17,10 +17,9 @@ use super::registry::{Hook, ModeTarget, Registry};
 use super::stats::{PortStats, Stats};
 use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
-use crate::cage::Cage;
 use crate::elf::Object;
 use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
-use crate::maps::{Map, MapTable};
+use crate::maps::Map;
 use crate::port::udp::{IoPath, Socket, Trains, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
 use crate::run::{Clock, World};
@@ -118,16 +117,9 @@ impl Host {
             return Err(HostError::Fuel { host: config.name, fuel: config.fuel });
         }
         let events = Arc::new(Events::new());
-        let world = Arc::new(World {
-            cage: Cage::new()?,
-            maps: Arc::new(MapTable::new()),
-            worker_count,
-            clock: Clock::Monotonic,
-            trace: Box::new({
-                let events = Arc::clone(&events);
-                move |line| events.tell(|| Event::Trace { text: line.to_owned() })
-            }),
-        });
+        let told = Arc::clone(&events);
+        let trace = move |line: &str| told.tell(|| Event::Trace { text: line.to_owned() });
+        let world = Arc::new(World::new(worker_count, Clock::Monotonic, Box::new(trace))?);
         let registry = Registry::new(worker_count, config.responder, config.fuel, config.mode);
         let sockets = Socket::open(config.wire, worker_count)?;
         let local = sockets[0].local();

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a body never panics on any argument, never blocks, and works for a time that its `cost` bounds.
 
+mod callback;
 mod check;
 mod checksum;
 mod format;
@@ -18,6 +19,8 @@ mod tail_call;
 mod time;
 mod trace;
 mod xdp_frame;
+
+pub use callback::resume;
 
 use crate::run::Run;
 use crate::trap::TrapKind;
@@ -49,6 +52,12 @@ impl Helper {
     #[must_use]
     pub fn serves(&self, kind: ProgramKind) -> bool {
         kind == ProgramKind::Raw || self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// Whether its body may ask for calls of the program's functions.
+    #[must_use]
+    pub fn calls_back(&self) -> bool {
+        self.args.contains(&Arg::Callback)
     }
 }
 
@@ -82,6 +91,10 @@ pub enum Arg {
     LenOrZero,
     /// A record that the ring buffer reserved.
     RingRecord,
+    /// A function of the program, which the helper calls.
+    Callback,
+    /// What the helper hands to that function; may point into the caller's stack.
+    CallbackCtx,
 }
 
 /// What a helper returns; `enum bpf_return_type`.
@@ -133,6 +146,8 @@ pub static HELPERS: &[&Helper] = &[
     &ring_buffer::RINGBUF_DISCARD,
     &ring_buffer::RINGBUF_QUERY,
     &time::KTIME_GET_COARSE_NS,
+    &callback::FOR_EACH_MAP_ELEM,
+    &callback::LOOP,
     &xdp_frame::XDP_GET_BUFF_LEN,
     &xdp_frame::XDP_LOAD_BYTES,
     &xdp_frame::XDP_STORE_BYTES,
@@ -147,9 +162,9 @@ pub fn by_id(id: u32) -> Option<(usize, &'static Helper)> {
 }
 
 /// The helper that `callx` with this number means, with its index in [`HELPERS`]: one that programs of this kind may call,
-/// and no tail call, whose jump must be in the program's text.
+/// and none that goes on in the program (a tail call, a call back), whose code must know what comes.
 #[must_use]
 pub fn by_register(number: u64, kind: ProgramKind) -> Option<(usize, &'static Helper)> {
     let (index, helper) = by_id(u32::try_from(number).ok()?)?;
-    (helper.id != TAIL_CALL && helper.serves(kind)).then_some((index, helper))
+    (helper.id != TAIL_CALL && !helper.calls_back() && helper.serves(kind)).then_some((index, helper))
 }

@@ -9,6 +9,9 @@ use super::check::{self, Update, check_flags, require};
 use super::values::{Sharing, Values};
 use super::{ArrayLayout, Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
 
+/// Elements that a walk over the whole array takes at a time.
+const PART_LEN: u32 = 64;
+
 /// The type.
 pub(super) static ARRAY: MapType = MapType { kind: MapKind::ARRAY, create };
 
@@ -111,6 +114,17 @@ impl Map for Array {
             return None;
         }
         self.values.addr(0, WorkerIndex(0)).map(|addr| addr + offset)
+    }
+
+    fn part_count(&self) -> Option<u32> {
+        Some(self.def.max_entries.div_ceil(PART_LEN))
+    }
+
+    fn part(&self, worker: WorkerIndex, part: u32) -> Vec<(Vec<u8>, u32)> {
+        let first = part.saturating_mul(PART_LEN);
+        let indices = first..self.def.max_entries.min(first.saturating_add(PART_LEN));
+        let element = |index: u32| Some((index.to_ne_bytes().to_vec(), self.values.addr(index, worker)?));
+        indices.filter_map(element).collect()
     }
 
     fn array_layout(&self) -> Option<ArrayLayout> {

@@ -130,6 +130,15 @@ impl Map for Hash {
         self.table.delete(key)
     }
 
+    fn part_count(&self) -> Option<u32> {
+        Some(self.table.chain_count())
+    }
+
+    fn part(&self, worker: WorkerIndex, part: u32) -> Vec<(Vec<u8>, u32)> {
+        let chain = self.table.chain(part).into_iter();
+        chain.filter_map(|(key, place)| Some((key, self.values.addr(place, worker)?))).collect()
+    }
+
     fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
         key.map_or(Ok(()), |key| self.check_key(key))?;
         self.table.next_key(key).ok_or(Errno::ENOENT)

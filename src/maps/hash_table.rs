@@ -314,6 +314,28 @@ impl HashTable {
         }
     }
 
+    /// Chains of elements, one a bucket.
+    pub(super) fn chain_count(&self) -> u32 {
+        u32::try_from(self.buckets.len()).expect("at most 2^31 buckets fit into the bound of a map")
+    }
+
+    /// The elements of a chain: keys and places.
+    pub(super) fn chain(&self, index: u32) -> Vec<(Vec<u8>, u32)> {
+        let Some(bucket) = self.buckets.get(index as usize) else { return Vec::new() };
+        let list = |first: Option<u32>| {
+            let places = std::iter::successors(first, |place| self.nodes.next(*place));
+            // A reader that is led astray sees no more than there is.
+            let places = places.take(self.shape.max_entries as usize);
+            places.map(|place| (self.nodes.key(place), place)).collect()
+        };
+        for _ in 0..READS_MAX {
+            if let Some(elements) = bucket.try_observe(list) {
+                return elements;
+            }
+        }
+        list(bucket.lock().first())
+    }
+
     /// The key after `key`; the first for `None` and for a key that is not there.
     pub(super) fn next_key(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
         let mut start = 0;

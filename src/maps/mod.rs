@@ -253,6 +253,18 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// In how many parts the map is walked whole by `bpf_for_each_map_elem`; `None` where it is not.
+    fn part_count(&self) -> Option<u32> {
+        None
+    }
+
+    /// The elements of a part: key and guest address of this worker's value. An element that is there all the time is in
+    /// one part, once.
+    fn part(&self, worker: WorkerIndex, part: u32) -> Vec<(Vec<u8>, u32)> {
+        let _ = (worker, part);
+        Vec::new()
+    }
+
     /// The program array behind this map, if it is one.
     fn as_program_array(&self) -> Option<&ProgramArray> {
         None

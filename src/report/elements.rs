@@ -259,15 +259,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cage::Cage;
+
     use crate::elf::{Object, ObjectMap};
-    use crate::maps::MapTable;
+
     use crate::run::{Clock, World};
 
     fn instance() -> Instance {
-        let cage = Cage::new().expect("address space");
-        let maps = Arc::new(MapTable::new());
-        let world = Arc::new(World { cage, maps, worker_count: 2, clock: Clock::Fixed(0), trace: Box::new(|_| {}) });
+        let world = Arc::new(World::new(2, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
         let map = |name: &str, kind, value_len| {
             ObjectMap::new(MapDef {
                 name: name.to_owned(),

@@ -15,10 +15,10 @@ use serde::Serialize;
 
 use super::elements::{Preset, PresetError};
 use super::hexadecimal::to_hex;
-use crate::cage::{Cage, CageError, Region};
+use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, TAIL_RESERVE};
-use crate::maps::{MapTable, WorkerIndex};
+use crate::maps::WorkerIndex;
 use crate::run::{Clock, Context, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
@@ -150,8 +150,6 @@ impl TestRun {
     /// # Errors
     /// [`RunError`].
     pub fn new(request: &RunRequest<'_>) -> Result<Self, RunError> {
-        let cage = Cage::new()?;
-        let maps = Arc::new(MapTable::new());
         let trace = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&trace);
         let keep = move |line: &str| {
@@ -160,8 +158,7 @@ impl TestRun {
                 lines.push(line.to_owned());
             }
         };
-        let world = World { cage, maps, worker_count: 1, clock: Clock::Monotonic, trace: Box::new(keep) };
-        let world = Arc::new(world);
+        let world = Arc::new(World::new(1, Clock::Monotonic, Box::new(keep))?);
         let instance = Instance::load(&world, request.object)?;
         let program = Arc::clone(choose(&instance, request)?);
         for preset in request.presets {

@@ -5,12 +5,14 @@
 //!
 //! Invariant: nothing here is in the cage, so no program can change a bound, a budget or a pointer of the host.
 
+mod callback;
 mod context;
 mod finding;
 mod records;
 mod window;
 mod world;
 
+pub use callback::{Callback, Iteration, Step, code_handle, code_start};
 pub use context::Context;
 pub use finding::{Finding, Severity};
 pub use records::{Record, Records};
@@ -50,6 +52,14 @@ pub struct Head {
     pub program: u64,
     /// Instructions executed, in modes that count them as they go.
     pub insns: u64,
+    /// r10 where a helper is called that calls back, written by generated code before such a call; r10 of the function that
+    /// is called back, where it is entered.
+    pub frame: u64,
+    /// The functions of the running program that can be called back, as its generated code knows them; written with
+    /// `frame`.
+    pub callbacks: *const (),
+    /// r1 to r5 of the function that is called back.
+    pub callback_args: [u64; 5],
 }
 
 /// Where a helper is called, packed so that generated code stores it with one instruction.
@@ -102,6 +112,10 @@ pub struct Run<'w> {
     pub redirect: Option<Redirect>,
     /// Ring-buffer records that were reserved and not yet ended.
     pub records: Records,
+    /// Calls that the helper's body asks for; the engine takes them at once.
+    pub callback: Option<Callback>,
+    /// Helpers that are calling back, one inside the other.
+    pub callback_depth: u32,
     /// Why the last run stopped early.
     pub trap: Option<TrapKind>,
     /// Work that helpers may still do in this run, in slots of equal time; see [`Run::work`].
@@ -139,6 +153,9 @@ impl<'w> Run<'w> {
                 recover: 0,
                 program: 0,
                 insns: 0,
+                frame: 0,
+                callbacks: std::ptr::null(),
+                callback_args: [0; 5],
             },
             world,
             kind,
@@ -146,6 +163,8 @@ impl<'w> Run<'w> {
             ifindex: 1,
             queue: 0,
             redirect: None,
+            callback: None,
+            callback_depth: 0,
             records: Records::default(),
             trap: None,
             work_left: FUEL_DEFAULT,
@@ -167,6 +186,8 @@ impl<'w> Run<'w> {
         self.head.tail_calls = 0;
         self.head.r0 = 0;
         self.redirect = None;
+        self.callback = None;
+        self.callback_depth = 0;
         self.trap = None;
         self.findings.clear();
         self.discard_records();

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cage::Cage;
-use crate::maps::{MapEnv, MapTable};
+use crate::cage::{Cage, CageError, Region};
+use crate::limits::{CALL_FRAMES_MAX, MAP_KEY_LEN_MAX};
+use crate::maps::{MapEnv, MapTable, WorkerIndex};
 
 /// Where helpers get the time from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,31 @@ pub struct World {
     pub clock: Clock,
     /// Takes the lines of `bpf_trace_printk`.
     pub trace: TraceSink,
+    /// Keys that helpers show to functions that they call back: for each worker as many of the longest as calls can nest.
+    keys: Region,
 }
 
+/// Bytes of [`World::keys`] for one worker.
+const KEYS_LEN: u32 = CALL_FRAMES_MAX * MAP_KEY_LEN_MAX;
+
 impl World {
+    /// A world without maps, in a cage of its own.
+    ///
+    /// # Errors
+    /// [`CageError`] where there is no address space.
+    pub fn new(worker_count: u32, clock: Clock, trace: TraceSink) -> Result<Self, CageError> {
+        let cage = Cage::new()?;
+        let keys = cage.alloc(u64::from(KEYS_LEN) * u64::from(worker_count), "keys of called-back functions")?;
+        Ok(Self { cage, maps: Arc::new(MapTable::new()), worker_count, clock, trace, keys })
+    }
+
+    /// Guest address where a worker's helper shows a key to the function that it calls back, `depth` such helpers nested.
+    #[must_use]
+    pub fn key_place(&self, worker: WorkerIndex, depth: u32) -> u32 {
+        let worker = worker.0 % self.worker_count;
+        self.keys.addr() + worker * KEYS_LEN + depth % CALL_FRAMES_MAX * MAP_KEY_LEN_MAX
+    }
+
     /// What a map of this world is created in.
     #[must_use]
     pub fn map_env(&self) -> MapEnv<'_> {

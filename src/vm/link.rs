@@ -3,6 +3,7 @@
 //! Invariant: what leaves here names no map or helper that does not exist.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +11,7 @@ use crate::helpers;
 use crate::isa::{Does, Insn};
 use crate::maps::{Map, MapId, MapTable};
 use crate::program::Program;
-use crate::run::World;
+use crate::run::{World, code_handle, code_start};
 
 /// A program names something that kumite does not have, or may not use it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -63,8 +64,8 @@ pub enum LinkError {
 
 /// A program bound to its maps and helpers.
 ///
-/// Its instructions are the program's, but for two kinds: a map reference is a [`Does::LoadImm64`] of the map's handle or
-/// of the value's guest address, and `imm` of a [`Does::CallHelper`] is an index into [`helpers::HELPERS`].
+/// Its instructions are the program's, but for three kinds: a map reference is a [`Does::LoadImm64`] of the map's handle or
+/// of the value's guest address, a code address one of the function's handle, and `imm` of a [`Does::CallHelper`] is an index into [`helpers::HELPERS`].
 #[derive(Debug)]
 pub struct Linked {
     id: u32,
@@ -72,6 +73,8 @@ pub struct Linked {
     world: Arc<World>,
     insns: Box<[Insn]>,
     maps: Box<[(MapId, Arc<dyn Map>)]>,
+    /// Where functions begin whose address the program takes, ascending.
+    callbacks: Box<[usize]>,
     _kept: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -88,7 +91,10 @@ impl Linked {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let insns = program.insns().iter().enumerate().map(|(pc, insn)| bind(&program, pc, insn, &maps));
         let insns = insns.collect::<Result<_, _>>()?;
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps, _kept: None })
+        let pcs = program.insns().iter().enumerate().filter(|(_, insn)| insn.does == Does::LoadCodeAddr);
+        let callbacks: BTreeSet<usize> = pcs.map(|(pc, _)| code_target(&program, pc)).collect();
+        let callbacks = callbacks.into_iter().collect();
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps, callbacks, _kept: None })
     }
 
     /// Keeps something for as long as this program lives: its maps' places in the world's table.
@@ -127,6 +133,18 @@ impl Linked {
         &self.maps
     }
 
+    /// Where the functions begin that can be called back, ascending: those whose address the program takes.
+    #[must_use]
+    pub fn callbacks(&self) -> &[usize] {
+        &self.callbacks
+    }
+
+    /// Which of [`Linked::callbacks`] a handle means.
+    #[must_use]
+    pub fn callback(&self, handle: u64) -> Option<usize> {
+        self.callbacks.binary_search(&code_start(handle)?).ok()
+    }
+
     /// The map of this program that a handle means; lives as long as the program.
     #[must_use]
     pub fn own_map(&self, handle: u64) -> Option<&Arc<dyn Map>> {
@@ -161,7 +179,10 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
         }
         Does::LoadMap | Does::LoadMapValue => unsupported("a map by file descriptor"),
         Does::LoadVarAddr => unsupported("a kernel variable"),
-        Does::LoadCodeAddr => unsupported("a function pointer"),
+        Does::LoadCodeAddr => {
+            let start = code_target(program, pc);
+            Ok(Insn { does: Does::LoadImm64, imm: code_handle(start).cast_signed(), ..*insn })
+        }
         Does::CallKfunc => unsupported("a kernel function"),
         Does::GotoReg => unsupported("an indirect jump"),
         Does::AddrSpaceCast => unsupported("an arena"),
@@ -187,6 +208,12 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
         | Does::CallReg
         | Does::Exit => Ok(*insn),
     }
+}
+
+/// Slot index of the function whose address the instruction at `pc` loads.
+fn code_target(program: &Program, pc: usize) -> usize {
+    let target = program.insns()[pc].function_target(pc).and_then(|target| usize::try_from(target).ok());
+    target.expect("a code address is that of a function: the program was checked")
 }
 
 /// Low and high half of a two-slot immediate.

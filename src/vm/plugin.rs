@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::jit::TranslateError;
 use super::{LinkError, Linked, Loaded, Mode, TrapAt};
-use crate::cage::{Cage, CageError, Region};
+use crate::cage::{CageError, Region};
 use crate::limits::{FUEL_DEFAULT, STACK_LEN};
-use crate::maps::{MapTable, WorkerIndex};
+use crate::maps::WorkerIndex;
 use crate::program::{Program, RawProgram, Rejection};
 use crate::run::{Clock, Run, World};
 use crate::verdict::ProgramKind;
@@ -84,19 +84,12 @@ pub fn vm_plugin(memory_hex: Option<&str>, program_hex: &str, mode: Mode) -> Res
     };
     let program = Program::check(raw, ProgramKind::Raw)?;
 
-    let cage = Cage::new()?;
-    let stack = cage.alloc(u64::from(STACK_LEN), "a stack")?;
-    let place = if memory.is_empty() { None } else { Some(cage.alloc(memory.len() as u64, "memory")?) };
+    let world = Arc::new(World::new(1, Clock::Monotonic, Box::new(|_| {}))?);
+    let stack = world.cage.alloc(u64::from(STACK_LEN), "a stack")?;
+    let place = if memory.is_empty() { None } else { Some(world.cage.alloc(memory.len() as u64, "memory")?) };
     if let Some(place) = &place {
         place.write(0, &memory);
     }
-    let world = Arc::new(World {
-        cage,
-        maps: Arc::new(MapTable::new()),
-        worker_count: 1,
-        clock: Clock::Monotonic,
-        trace: Box::new(|_| {}),
-    });
     let linked = Linked::link(Arc::new(program), Arc::clone(&world), Box::default())?;
     let loaded = Loaded::new(Arc::new(linked));
     loaded.translated(mode).map_err(Clone::clone)?;

@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 
 mod c_programs;
+mod callbacks;
 mod cases;
 mod cli;
 mod conformance;

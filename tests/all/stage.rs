@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use kumite::cage::{Cage, Region};
+use kumite::cage::Region;
 use kumite::isa;
 use kumite::limits::{FUEL_DEFAULT, HEADROOM, RUN_CHUNK_LEN, STACK_LEN};
-use kumite::maps::{self, Map, MapDef, MapId, MapTable, WorkerIndex};
+use kumite::maps::{self, Map, MapDef, MapId, WorkerIndex};
 use kumite::program::{Program, RawProgram};
 use kumite::run::{Clock, Context, Finding, Redirect, Run, Window, World};
 use kumite::trap::{Fault, Trap, TrapKind};
@@ -72,18 +72,12 @@ pub(crate) fn slots(text: &str) -> Vec<[u8; 8]> {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let cage = Cage::new().expect("address space");
-        let alloc = |len| cage.alloc(u64::from(len), "a test").expect("room");
-        let (stack, context, chunk) = (alloc(STACK_LEN), alloc(Context::LEN), alloc(RUN_CHUNK_LEN));
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
-        let world = World {
-            cage,
-            maps: Arc::new(MapTable::new()),
-            worker_count: 1,
-            clock: Clock::Fixed(NOW_NS),
-            trace: Box::new(move |line| sink.lock().expect("no panic").push(line.to_owned())),
-        };
+        let trace = move |line: &str| sink.lock().expect("no panic").push(line.to_owned());
+        let world = World::new(1, Clock::Fixed(NOW_NS), Box::new(trace)).expect("address space");
+        let alloc = |len| world.cage.alloc(u64::from(len), "a test").expect("room");
+        let (stack, context, chunk) = (alloc(STACK_LEN), alloc(Context::LEN), alloc(RUN_CHUNK_LEN));
         Self { world: Arc::new(world), stack, context, chunk, lines, fuel: FUEL_DEFAULT }
     }
 

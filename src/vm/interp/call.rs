@@ -7,6 +7,7 @@ use crate::helpers::{self, HELPERS, TAIL_CALL};
 use crate::isa::{Insn, Reg};
 use crate::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, TAIL_CALLS_MAX};
 use crate::maps::Errno;
+use crate::run::{Callback, Step};
 use crate::trap::TrapKind;
 use crate::vm::Loaded;
 
@@ -21,6 +22,16 @@ struct Caller<'m> {
     pc: usize,
     /// r6 to r9.
     saved: [u64; 4],
+    returns: Returns,
+}
+
+/// Who called a function.
+#[derive(Clone, Copy)]
+enum Returns {
+    /// The program, by a local call.
+    ToCode,
+    /// A helper that the program called.
+    ToHelper,
 }
 
 /// The callers of the function that is executing, outermost first.
@@ -53,6 +64,10 @@ impl<'m> Machine<'m, '_> {
         let args = [self.regs[1], self.regs[2], self.regs[3], self.regs[4], self.regs[5]];
         self.watch.before_helper(helper, &self.regs, self.run);
         let result = (helper.body)(self.run, args)?;
+        let result = match self.run.callback.take() {
+            None => result,
+            Some(callback) => self.call_back(callback)?,
+        };
         self.watch.after_helper(helper, args, result, self.run);
         self.set(Reg::R0, result);
         self.clobber_arguments();
@@ -67,20 +82,54 @@ impl<'m> Machine<'m, '_> {
     pub(super) fn call_local(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
         let target = insn.target(self.pc).and_then(|target| usize::try_from(target).ok());
         let target = target.expect("a local call lands on a subprogram: the program was checked");
-        let [.., r6, r7, r8, r9, fp] = self.regs;
-        let place = self.frames.callers.get_mut(self.frames.count).ok_or(TrapKind::CallDepth)?;
-        *place = Some(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9] });
-        self.frames.count += 1;
-        self.watch.calls();
-        self.regs[0] = 0;
-        self.regs[6..=9].fill(0);
-        self.set(Reg::FP, fp - u64::from(FRAME_STACK_LEN));
+        self.push_caller(Returns::ToCode)?;
         self.pc = target;
         self.enter_function()?;
         Ok(Next::At(target))
     }
 
-    /// Returns to the caller, or ends the run.
+    /// Makes the calls that a helper asked for; gives its r0.
+    fn call_back(&mut self, callback: Callback) -> Result<u64, TrapKind> {
+        let Callback { helper, arg, code, mut iteration } = callback;
+        let not_a_function = TrapKind::HelperArg { helper, arg, expected: "a function of the program" };
+        let index = self.linked.callback(code).ok_or(not_a_function)?;
+        let (linked, call) = (self.linked, self.pc);
+        let mut returned = None;
+        self.run.callback_depth += 1;
+        loop {
+            match helpers::resume(&mut iteration, self.run, returned)? {
+                Step::Done(r0) => {
+                    self.run.callback_depth -= 1;
+                    return Ok(r0);
+                }
+                Step::Call(args) => {
+                    self.push_caller(Returns::ToHelper)?;
+                    self.regs[1..=5].copy_from_slice(&args);
+                    self.watch.is_called_back();
+                    self.pc = linked.callbacks()[index];
+                    self.enter_function()?;
+                    self.execute()?;
+                    self.pc = call;
+                    returned = Some(self.regs[0]);
+                }
+            }
+        }
+    }
+
+    /// Notes where the function that is executing goes on, and makes the registers those of one that it calls.
+    fn push_caller(&mut self, returns: Returns) -> Result<(), TrapKind> {
+        let [.., r6, r7, r8, r9, fp] = self.regs;
+        let place = self.frames.callers.get_mut(self.frames.count).ok_or(TrapKind::CallDepth)?;
+        *place = Some(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9], returns });
+        self.frames.count += 1;
+        self.watch.calls();
+        self.regs[0] = 0;
+        self.regs[6..=9].fill(0);
+        self.set(Reg::FP, fp - u64::from(FRAME_STACK_LEN));
+        Ok(())
+    }
+
+    /// Returns to the caller, or ends the run or the call of a helper.
     pub(super) fn exit(&mut self) -> Next {
         self.watch.leaves(self.reg(Reg::FP));
         let Some(last) = self.frames.count.checked_sub(1) else { return Next::End };
@@ -92,7 +141,10 @@ impl<'m> Machine<'m, '_> {
         let fp = self.reg(Reg::FP) + u64::from(FRAME_STACK_LEN);
         self.set(Reg::FP, fp);
         self.clobber_arguments();
-        Next::At(caller.pc)
+        match caller.returns {
+            Returns::ToCode => Next::At(caller.pc),
+            Returns::ToHelper => Next::End,
+        }
     }
 
     /// `bpf_tail_call(ctx, program array, index)`: goes on in another program with this call frame, or falls through.

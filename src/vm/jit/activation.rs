@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::mem::{MaybeUninit, offset_of};
 use std::panic;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{
@@ -21,11 +21,14 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
-use cranelift_module::{Linkage, Module, ModuleError};
+use cranelift_module::{FuncId, Linkage, Module, ModuleError};
 
+use super::hooks::{Stop, StopAt};
 use super::registers::Registers;
-use super::target;
+use super::{code, stop, target};
 use crate::run::{Head, Run};
+use crate::trap::Trap;
+use crate::vm::Linked;
 
 /// A thread's activation, as the fault handler finds it.
 pub(super) struct Activation {
@@ -37,6 +40,8 @@ pub(super) struct Activation {
     pub(super) seen: MaybeUninit<Seen>,
     /// A panic that waits until generated code is left.
     panic: Option<Box<dyn Any + Send>>,
+    /// Where a function that a helper called back stopped, innermost first.
+    within: Vec<Stopped>,
 }
 
 /// Where a trap continues: the exception handler of the entering function, and how far above the stack pointer there its
@@ -58,6 +63,37 @@ pub(super) struct Seen {
     pub(super) registers: Registers,
 }
 
+/// Where and why generated code stopped.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    /// The program that was executing.
+    pub(super) linked: Arc<Linked>,
+    /// Why and where.
+    pub(super) trap: Trap,
+    /// Whether the instruction there began.
+    pub(super) at: StopAt,
+}
+
+impl Stopped {
+    /// The same for hooks.
+    pub(super) fn stop(&self) -> Stop<'_> {
+        Stop { linked: &self.linked, pc: self.trap.pc, at: self.at }
+    }
+
+    /// What the fault handler saw, in words of the program.
+    ///
+    /// # Safety
+    /// The program that stopped has not been dropped since.
+    unsafe fn read(run: &Run<'_>, seen: &Seen) -> Self {
+        // SAFETY: as above.
+        let table = unsafe { code::table_at(seen.at) }.expect("only registered code is diverted");
+        let site = table.site(seen.at).expect("only places that may trap are diverted");
+        let kind = site.kind(&table.linked, run, seen.addr, table.bytes_at(seen.at), &seen.registers);
+        let at = if site.code == stop::ENTRY_FUEL { StopAt::Entry } else { StopAt::Insn };
+        Self { linked: Arc::clone(&table.linked), trap: Trap { kind, pc: site.pc as usize }, at }
+    }
+}
+
 thread_local! {
     static CURRENT: Cell<*mut Activation> = const { Cell::new(ptr::null_mut()) };
 }
@@ -67,13 +103,22 @@ pub(super) fn current() -> *mut Activation {
     CURRENT.get()
 }
 
-/// Keeps a panic until generated code is left.
-pub(super) fn keep_panic(payload: Box<dyn Any + Send>) {
+/// The activation whose generated code called a routine.
+fn caller<'a>() -> &'a mut Activation {
     let current = current();
     assert!(!current.is_null(), "routines are called by generated code");
     // SAFETY: set by `enter`, which is still on the stack below and touches it only when generated code has been left.
-    let place = unsafe { &mut (*current).panic };
-    *place = Some(payload);
+    unsafe { &mut *current }
+}
+
+/// Keeps a panic until generated code is left.
+pub(super) fn keep_panic(payload: Box<dyn Any + Send>) {
+    caller().panic = Some(payload);
+}
+
+/// Keeps where a function that a helper called back stopped: the run stops there, not at the helper's call.
+pub(super) fn keep_stops(within: Vec<Stopped>) {
+    caller().within = within;
 }
 
 /// How generated code was left.
@@ -81,14 +126,30 @@ pub(super) fn keep_panic(payload: Box<dyn Any + Send>) {
 pub(super) enum Left {
     /// It returned; results are in the head.
     Returned,
-    /// It stopped.
-    Stopped(Box<Seen>),
+    /// It stopped: there, and at the calls of helpers that had called back, innermost first.
+    Stopped(Vec<Stopped>),
 }
 
-/// The function that enters generated code.
-struct Enter {
+/// What is entered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry {
+    /// A program: r1 is the context, r10 the top of the stack, fuel and tail calls as the head says.
+    Program,
+    /// A function that a helper calls back: arguments and r10 as the head says, the rest likewise.
+    Callback,
+}
+
+/// A function that enters generated code.
+#[derive(Clone, Copy)]
+struct Way {
     function: unsafe extern "C" fn(*mut Run<'_>, *const u8) -> u64,
     landing: Landing,
+}
+
+/// The functions that enter generated code.
+struct Enter {
+    program: Way,
+    callback: Way,
 }
 
 // SAFETY: the address is of immutable code that is never freed.
@@ -111,23 +172,33 @@ pub(super) fn prepare() -> Result<(), Box<ModuleError>> {
     Ok(())
 }
 
-/// Runs generated code from a program's entry.
+/// Runs generated code from the entry of a program, or of a function that can be called back.
 ///
 /// # Safety
-/// `entry` is the entry of a program that stays alive, with everything that it can jump to, until this returns; the run's
+/// `code` is such an entry, of a program that stays alive, with everything that it can jump to, until this returns; the run's
 /// cage base is that of its world; [`prepare`] and the installation of the fault handler have succeeded.
 ///
 /// # Panics
 /// With the panic of a helper's body, if one did.
-pub(super) unsafe fn enter(run: &mut Run<'_>, entry: *const u8) -> Left {
+pub(super) unsafe fn enter(run: &mut Run<'_>, entry: Entry, code: *const u8) -> Left {
     let enter = ENTER.get().expect("whoever translated has prepared");
-    let run = ptr::from_mut(run);
-    let mut activation =
-        Activation { head: run.cast(), landing: enter.landing, seen: MaybeUninit::uninit(), panic: None };
+    let way = match entry {
+        Entry::Program => enter.program,
+        Entry::Callback => enter.callback,
+    };
+    let recover = run.head.recover;
+    let mut activation = Activation {
+        head: ptr::from_mut(run).cast(),
+        landing: way.landing,
+        seen: MaybeUninit::uninit(),
+        panic: None,
+        within: Vec::new(),
+    };
     let outer = CURRENT.replace(&raw mut activation);
-    // SAFETY: the caller vouches for `entry`; the run is borrowed for as long.
-    let stopped = unsafe { (enter.function)(run, entry) };
+    // SAFETY: the caller vouches for `code`; the run is borrowed for as long.
+    let stopped = unsafe { (way.function)(run, code) };
     CURRENT.set(outer);
+    run.head.recover = recover;
     if stopped == 0 {
         return Left::Returned;
     }
@@ -135,20 +206,41 @@ pub(super) unsafe fn enter(run: &mut Run<'_>, entry: *const u8) -> Left {
         panic::resume_unwind(payload);
     }
     // SAFETY: only the fault handler continues at the landing, and it writes this first.
-    Left::Stopped(Box::new(unsafe { activation.seen.assume_init() }))
+    let seen = unsafe { activation.seen.assume_init() };
+    // SAFETY: the caller keeps the program, and guards what it jumped to.
+    let stopped = unsafe { Stopped::read(run, &seen) };
+    activation.within.push(stopped);
+    Left::Stopped(activation.within)
 }
 
 fn compile() -> Result<Enter, Box<ModuleError>> {
     let builder = JITBuilder::with_isa(target::shared_isa(), cranelift_module::default_libcall_names());
     let mut module = JITModule::new(builder);
+    let program = define(&mut module, Entry::Program)?;
+    let callback = define(&mut module, Entry::Callback)?;
+    module.finalize_definitions().map_err(Box::new)?;
+    let enter = Enter { program: way(&module, program), callback: way(&module, callback) };
+    // The module owns the code, which is needed as long as the process lives.
+    std::mem::forget(module);
+    Ok(enter)
+}
+
+/// A function of the module, and where in it a trap continues.
+type Defined = (FuncId, usize, usize);
+
+fn define(module: &mut JITModule, entry: Entry) -> Result<Defined, Box<ModuleError>> {
     let mut context = module.make_context();
     let mut signature = Signature::new(CallConv::SystemV);
     signature.params.extend([I64, I64].map(AbiParam::new));
     signature.returns.push(AbiParam::new(I64));
     context.func.signature = signature.clone();
     let mut functions = FunctionBuilderContext::new();
-    build(FunctionBuilder::new(&mut context.func, &mut functions));
-    let id = module.declare_function("enter", Linkage::Export, &signature).map_err(Box::new)?;
+    build(entry, FunctionBuilder::new(&mut context.func, &mut functions));
+    let name = match entry {
+        Entry::Program => "enter_program",
+        Entry::Callback => "enter_callback",
+    };
+    let id = module.declare_function(name, Linkage::Export, &signature).map_err(Box::new)?;
     module.define_function(id, &mut context).map_err(Box::new)?;
     let buffer = &context.compiled_code().expect("it was just compiled").buffer;
     let site = buffer.call_sites().find(|site| !site.exception_handlers.is_empty()).expect("one call has a handler");
@@ -157,43 +249,56 @@ fn compile() -> Result<Enter, Box<ModuleError>> {
         other => unreachable!("one default handler was asked for, not {other:?}"),
     };
     let frame = site.frame_offset.expect("x86-64 says it") as usize;
-    module.finalize_definitions().map_err(Box::new)?;
+    Ok((id, handler, frame))
+}
+
+fn way(module: &JITModule, (id, handler, frame): Defined) -> Way {
     let address = module.get_finalized_function(id);
     let landing = Landing { address: address.addr() + handler, frame };
-    // The module owns the code, which is needed as long as the process lives.
-    std::mem::forget(module);
     // SAFETY: the function was compiled with this signature, and its code stays.
     let function =
         unsafe { std::mem::transmute::<*const u8, unsafe extern "C" fn(*mut Run<'_>, *const u8) -> u64>(address) };
-    Ok(Enter { function, landing })
+    Way { function, landing }
 }
 
-/// Builds the entering function: takes the run and an entry, gives 0 after a return and 1 after a trap.
-fn build(mut builder: FunctionBuilder<'_>) {
+/// Builds an entering function: takes the run and the code to enter, gives 0 after a return and 1 after a trap.
+fn build(entry: Entry, mut builder: FunctionBuilder<'_>) {
     const HOST: MemFlagsData = MemFlagsData::trusted();
     let field = |offset: usize| i32::try_from(offset).expect("a head is small");
     let block = builder.create_block();
     builder.append_block_params_for_function_params(block);
     builder.switch_to_block(block);
-    let [run, entry] = *builder.block_params(block) else { unreachable!("two parameters were declared") };
+    let [run, code] = *builder.block_params(block) else { unreachable!("two parameters were declared") };
     let cage = builder.ins().load(I64, HOST, run, field(offset_of!(Head, cage_base)));
-    let ctx = builder.ins().uload32(HOST, run, field(offset_of!(Head, ctx)));
-    let fp = builder.ins().uload32(HOST, run, field(offset_of!(Head, stack_top)));
     let fuel = builder.ins().load(I64, HOST, run, field(offset_of!(Head, fuel)));
     let spent = builder.ins().bnot(fuel);
     let tail_calls = builder.ins().load(I32, HOST, run, field(offset_of!(Head, tail_calls)));
+    let (signature, args) = match entry {
+        Entry::Program => {
+            let ctx = builder.ins().uload32(HOST, run, field(offset_of!(Head, ctx)));
+            let fp = builder.ins().uload32(HOST, run, field(offset_of!(Head, stack_top)));
+            (target::entry_signature(), vec![run, cage, ctx, fp, spent, tail_calls])
+        }
+        Entry::Callback => {
+            let fp = builder.ins().load(I64, HOST, run, field(offset_of!(Head, frame)));
+            let passed = (0..5).map(|index| offset_of!(Head, callback_args) + index * size_of::<u64>());
+            let passed = passed.map(|offset| builder.ins().load(I64, HOST, run, field(offset)));
+            let args = [run, cage, fp, spent, tail_calls].into_iter().chain(passed.collect::<Vec<_>>()).collect();
+            (target::subprogram_signature(5), args)
+        }
+    };
     let stack = builder.ins().get_stack_pointer(I64);
     builder.ins().store(HOST, stack, run, field(offset_of!(Head, recover)));
 
     let (returned, trapped) = (builder.create_block(), builder.create_block());
     let [r0, spent_after, tail_calls_after] = [I64, I64, I32].map(|ty| builder.append_block_param(returned, ty));
-    let signature = builder.import_signature(target::entry_signature());
+    let signature = builder.import_signature(signature);
     let pool = &mut builder.func.dfg.value_lists;
     let normal = BlockCall::new(returned, (0..3).map(BlockArg::TryCallRet), pool);
     let handler = BlockCall::new(trapped, [], pool);
     let table = ExceptionTableData::new(signature, normal, [ExceptionTableItem::Default(handler)]);
     let table = builder.func.dfg.exception_tables.push(table);
-    builder.ins().try_call_indirect(entry, &[run, cage, ctx, fp, spent, tail_calls], table);
+    builder.ins().try_call_indirect(code, &args, table);
 
     builder.switch_to_block(returned);
     let fuel = builder.ins().bnot(spent_after);

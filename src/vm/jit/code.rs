@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::callbacks::Callbacks;
 use super::operand;
 use super::stop::Site;
 use crate::limits::{CODE_REGION_LEN, CODE_REGIONS_MAX};
@@ -128,18 +129,25 @@ pub(super) struct Code {
     region: Arc<Region>,
     offset: usize,
     table: Box<Table>,
+    /// Boxed, as the code holds its address.
+    callbacks: Box<Callbacks>,
 }
 
 impl Code {
-    /// Makes code executable. It must not depend on where it lies.
+    /// Makes code executable. It must not depend on where it lies. What it calls back is kept with it.
     ///
     /// # Errors
     /// [`CodeError`].
-    pub(super) fn publish(bytes: &[u8], sites: Box<[Site]>, linked: Arc<Linked>) -> Result<Self, CodeError> {
+    pub(super) fn publish(
+        bytes: &[u8],
+        sites: Box<[Site]>,
+        linked: Arc<Linked>,
+        callbacks: Box<Callbacks>,
+    ) -> Result<Self, CodeError> {
         let len = bytes.len().next_multiple_of(GRAIN);
         let (region, offset) = reserve(len)?;
         let table = Box::new(Table { start: region.start.addr() + offset, len: bytes.len(), sites, linked });
-        let code = Self { region, offset, table };
+        let code = Self { region, offset, table, callbacks };
         code.region.file.write_all_at(bytes, offset as u64)?;
         code.set_tables(ptr::from_ref(&*code.table).cast_mut());
         Ok(code)
@@ -153,6 +161,11 @@ impl Code {
     /// Bytes.
     pub(super) fn len(&self) -> usize {
         self.table.len
+    }
+
+    /// Its functions that helpers call back.
+    pub(super) fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
     }
 
     fn reserved(&self) -> usize {

@@ -80,16 +80,17 @@ impl Hooks for Counting {
     }
 
     /// A segment is counted whole when it begins; what a stop left of it is taken off.
-    fn executed(head: &Head, stop: Option<Stop<'_>>) -> Option<u64> {
-        let left = match stop {
-            Some(Stop { linked, pc, at: StopAt::Insn }) => {
-                let outline = Outline::new(linked.program(), linked.insns());
-                let end = outline.segment_end(outline.segment_at(pc));
-                insn_count(&linked.insns()[pc + 1..end])
+    fn executed(head: &Head, stops: &[Stop<'_>]) -> Option<u64> {
+        let left = stops.iter().map(|stop| match stop.at {
+            StopAt::Insn => {
+                let insns = stop.linked.insns();
+                let outline = Outline::new(stop.linked.program(), insns);
+                let end = outline.segment_end(outline.segment_at(stop.pc));
+                u64::from(insn_count(&insns[stop.pc + 1..end]))
             }
-            Some(Stop { at: StopAt::Entry, .. }) | None => 0,
-        };
-        Some(head.insns - u64::from(left))
+            StopAt::Entry => 0,
+        });
+        Some(head.insns - left.sum::<u64>())
     }
 }
 

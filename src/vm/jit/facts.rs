@@ -24,7 +24,7 @@ const VISITS_MAX: usize = 12;
 /// How far from r10 a stack pointer is tracked.
 const REACH: i64 = 1 << 20;
 /// r1 to r5 as bits.
-const ARGUMENTS: u8 = 0b11_1110;
+pub(super) const ARGUMENTS: u8 = 0b11_1110;
 
 /// What is known of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(super) enum Role {
     Program,
     /// By a local call.
     Subprogram,
+    /// By a helper that calls back.
+    Callback,
 }
 
 impl State {
@@ -77,7 +79,7 @@ impl State {
         let mut regs = [Fact::Const(0); Reg::COUNT - 1];
         let unknown = match role {
             Role::Program => 1..=2,
-            Role::Subprogram => 1..=5,
+            Role::Subprogram | Role::Callback => 1..=5,
         };
         regs[unknown].fill(Fact::Clean);
         Self { regs, written: Bytes::NONE, passed: ARGUMENTS }
@@ -260,7 +262,9 @@ impl State {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },
-                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => {
+                // The function that is called back may do with it as it likes.
+                Arg::CallbackCtx => None,
+                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord | Arg::Callback => {
                     continue;
                 }
             };

@@ -33,8 +33,9 @@ pub trait Hooks: Sized + Send + Sync + 'static {
     /// Before the tail call at `pc` jumps.
     fn tail_call(&self, builder: &mut FunctionBuilder<'_>, kept: Self::Kept, pc: usize);
 
-    /// Instructions that the run has executed, in modes that count them.
-    fn executed(head: &Head, stop: Option<Stop<'_>>) -> Option<u64>;
+    /// Instructions that the run has executed, in modes that count them. `stops`: where it stopped early, and the calls of
+    /// helpers that had called back there.
+    fn executed(head: &Head, stops: &[Stop<'_>]) -> Option<u64>;
 }
 
 /// Where a run stopped early.
@@ -78,7 +79,7 @@ impl Hooks for NoHooks {
 
     fn tail_call(&self, _: &mut FunctionBuilder<'_>, (): (), _: usize) {}
 
-    fn executed(_: &Head, _: Option<Stop<'_>>) -> Option<u64> {
+    fn executed(_: &Head, _: &[Stop<'_>]) -> Option<u64> {
         None
     }
 }

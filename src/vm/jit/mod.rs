@@ -12,6 +12,7 @@
 
 mod activation;
 mod bytes;
+mod callbacks;
 mod code;
 mod counting;
 mod facts;
@@ -41,8 +42,7 @@ pub use translate::TranslateError;
 use super::{Linked, Outcome, TrapAt};
 use crate::limits::PAGE_LEN;
 use crate::run::Run;
-use crate::trap::Trap;
-use activation::{Left, Seen};
+use activation::{Entry, Left, Stopped};
 use code::Code;
 
 /// A program's code in one mode.
@@ -94,7 +94,7 @@ impl<H: Hooks> Native<H> {
         let arg2 = run.head.arg2;
         // SAFETY: the entry is that of our own code, borrowed with `self`; programs in program arrays outlive the guard.
         // Translation prepared the entering function and the fault handler.
-        let left = unsafe { activation::enter(run, self.code.start()) };
+        let left = unsafe { activation::enter(run, Entry::Program, self.code.start()) };
         run.head.arg2 = arg2;
         run.discard_records();
         match left {
@@ -102,31 +102,26 @@ impl<H: Hooks> Native<H> {
                 r0: run.head.r0,
                 fuel_left: run.head.fuel,
                 tail_calls: run.head.tail_calls,
-                insns: H::executed(&run.head, None),
+                insns: H::executed(&run.head, &[]),
                 trap: None,
             },
-            Left::Stopped(seen) => Self::stopped(run, &seen),
+            Left::Stopped(stops) => Self::stopped(run, &stops),
         }
     }
 
     #[cold]
-    fn stopped(run: &mut Run<'_>, seen: &Seen) -> Outcome {
-        // SAFETY: the program that trapped is ours or was called by us, and the guard keeps it.
-        let table = unsafe { code::table_at(seen.at) }.expect("only registered code is diverted");
-        let site = table.site(seen.at).expect("only places that may trap are diverted");
-        let code = table.bytes_at(seen.at);
-        let kind = site.kind(&table.linked, run, seen.addr, code, &seen.registers);
-        let pc = site.pc as usize;
-        let at = if site.code == stop::ENTRY_FUEL { StopAt::Entry } else { StopAt::Insn };
-        run.trap = Some(kind);
+    fn stopped(run: &mut Run<'_>, stops: &[Stopped]) -> Outcome {
+        let [innermost, ..] = stops else { unreachable!("who stopped did so somewhere") };
+        run.trap = Some(innermost.trap.kind);
         run.head.r0 = 0;
         run.head.fuel = 0;
+        let stops: Vec<Stop<'_>> = stops.iter().map(Stopped::stop).collect();
         Outcome {
             r0: 0,
             fuel_left: 0,
             tail_calls: 0,
-            insns: H::executed(&run.head, Some(Stop { linked: &table.linked, pc, at })),
-            trap: Some(TrapAt { program: Arc::clone(table.linked.program()), trap: Trap { kind, pc } }),
+            insns: H::executed(&run.head, &stops),
+            trap: Some(TrapAt { program: Arc::clone(innermost.linked.program()), trap: innermost.trap }),
         }
     }
 }

@@ -7,12 +7,14 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use super::activation;
+use super::activation::{self, Entry, Left};
+use super::callbacks::Callbacks;
 use super::hooks::Hooks;
 use crate::cage::Cage;
 use crate::helpers::{self, HELPERS, TAIL_CALL};
 use crate::isa::Size;
-use crate::run::Run;
+use crate::limits::{FRAME_STACK_LEN, STACK_LEN};
+use crate::run::{Callback, Run, Step};
 use crate::trap::TrapKind;
 
 /// What a routine answers, in two registers.
@@ -76,7 +78,48 @@ helper_of!(helper5(a, b, c, d, e) [a, b, c, d, e]);
 
 fn call(run: &mut Run<'_>, args: [u64; 5]) -> Answer {
     let helper = HELPERS[run.head.call_site.helper()];
-    guarded(run, |run| (helper.body)(run, args))
+    guarded(run, |run| {
+        let result = (helper.body)(run, args)?;
+        match run.callback.take() {
+            None => Ok(result),
+            Some(callback) => call_back(run, callback),
+        }
+    })
+}
+
+/// Makes the calls that a helper asked for; gives its r0.
+fn call_back(run: &mut Run<'_>, callback: Callback) -> Result<u64, TrapKind> {
+    let Callback { helper, arg, code, mut iteration } = callback;
+    // SAFETY: generated code wrote the address of its own before it called the helper, and it is still on the stack.
+    let callbacks = unsafe { &*run.head.callbacks.cast::<Callbacks>() };
+    let not_a_function = TrapKind::HelperArg { helper, arg, expected: "a function of the program" };
+    let entry = callbacks.entry(code).ok_or(not_a_function)?;
+    let fp = run.head.frame;
+    let deepest = fp & (u64::from(STACK_LEN) - 1) == u64::from(FRAME_STACK_LEN);
+    let mut returned = None;
+    run.callback_depth += 1;
+    loop {
+        match helpers::resume(&mut iteration, run, returned)? {
+            Step::Done(r0) => {
+                run.callback_depth -= 1;
+                return Ok(r0);
+            }
+            Step::Call(_) if deepest => return Err(TrapKind::CallDepth),
+            Step::Call(args) => {
+                run.head.callback_args = args;
+                run.head.frame = fp - u64::from(FRAME_STACK_LEN);
+                // SAFETY: the entry is of the program that called the helper; whoever entered it keeps it.
+                match unsafe { activation::enter(run, Entry::Callback, entry) } {
+                    Left::Returned => returned = Some(run.head.r0),
+                    Left::Stopped(stops) => {
+                        let kind = stops.first().expect("who stopped did so somewhere").trap.kind;
+                        activation::keep_stops(stops);
+                        return Err(kind);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Runs `body`; a trap is noted in the run, a panic in the activation.

@@ -13,6 +13,7 @@ use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::bytes::Bytes;
+use super::callbacks::Callbacks;
 use super::code::{Code, CodeError};
 use super::facts::{self, Facts, Role};
 use super::function::{self, Part, Source};
@@ -119,7 +120,9 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     }
     let parts = parts(linked, &outline);
     let wild = parts.values().any(|facts| facts.effects.wild);
-    let source = Source { linked, outline: &outline, hooks, parts: &parts, zero: wild.then_some(Bytes::ALL) };
+    let callbacks = Box::new(Callbacks::new(linked.callbacks()));
+    let zero = wild.then_some(Bytes::ALL);
+    let source = Source { linked, outline: &outline, hooks, parts: &parts, zero, callbacks: &callbacks };
     let mut assembly = Assembly::default();
     let mut context = Context::new();
     let mut functions = FunctionBuilderContext::new();
@@ -145,15 +148,22 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
         }
         assembly.add(compiled, &context.func);
     }
+    let called_back = parts.keys().zip(&assembly.starts).filter(|(part, _)| part.role == Role::Callback);
+    let called_back: Vec<_> = called_back.map(|(part, offset)| (part.start, *offset)).collect();
     let (bytes, sites) = assembly.finish();
-    Code::publish(&bytes, sites, Arc::clone(linked))
-        .map_err(|source| TranslateError::Code { program: program(), source })
+    let code = Code::publish(&bytes, sites, Arc::clone(linked), callbacks);
+    let code = code.map_err(|source| TranslateError::Code { program: program(), source })?;
+    for (start, offset) in called_back {
+        code.callbacks().set(start, code.start().wrapping_add(offset));
+    }
+    Ok(code)
 }
 
 /// Every function that can be reached, in each role that it is entered in, with what is known of it.
 fn parts(linked: &Linked, outline: &Outline) -> BTreeMap<Part, Facts> {
     let mut parts = BTreeMap::new();
-    let mut waiting = BTreeSet::from([Part { start: 0, role: Role::Program }]);
+    let called_back = linked.callbacks().iter().map(|start| Part { start: *start, role: Role::Callback });
+    let mut waiting: BTreeSet<Part> = called_back.chain([Part { start: 0, role: Role::Program }]).collect();
     while let Some(part) = waiting.pop_first() {
         let function = linked.program().function_at(part.start).expect("functions cover all slots");
         let facts = facts::analyse(linked, outline, function, part.role);

@@ -2,18 +2,15 @@
 
 use std::sync::{Arc, Weak};
 
-use kumite::cage::Cage;
 use kumite::elf::{Object, ObjectMap};
-use kumite::maps::{Map, MapDef, MapKind, MapTable};
+use kumite::maps::{Map, MapDef, MapKind};
 use kumite::run::{Clock, World};
 use kumite::vm::{Instance, LoadError};
 
 use super::builder::{Builder, Names};
 
 fn world() -> Arc<World> {
-    let cage = Cage::new().expect("address space");
-    let maps = Arc::new(MapTable::new());
-    Arc::new(World { cage, maps, worker_count: 1, clock: Clock::Fixed(0), trace: Box::new(|_| {}) })
+    Arc::new(World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space"))
 }
 
 fn balancer() -> Object {

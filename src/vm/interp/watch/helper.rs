@@ -26,7 +26,15 @@ impl Watch<'_> {
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
                 Arg::MapValue => map.map(|map| u64::from(map.def().value_len)),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => regs.get(reg.index() + 1).copied(),
-                Arg::Any | Arg::Optional | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord => None,
+                Arg::Any
+                | Arg::Optional
+                | Arg::Ctx
+                | Arg::Map
+                | Arg::Len
+                | Arg::LenOrZero
+                | Arg::RingRecord
+                | Arg::Callback
+                | Arg::CallbackCtx => None,
             };
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };

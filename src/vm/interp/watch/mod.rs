@@ -96,6 +96,11 @@ impl<'m> Watch<'m> {
         self.regs[6..=9].fill(Value::UNWRITTEN);
     }
 
+    /// The function that was just called was called by a helper: what it is given is known to the helper alone.
+    pub(super) fn is_called_back(&mut self) {
+        self.regs[1..=5].fill(Value::NUMBER);
+    }
+
     /// A function is left. The verdict must be written; what a subprogram returns may be nothing.
     pub(super) fn leaves(&mut self, frame_top: u64) {
         let Some(depth) = self.depth.checked_sub(1) else {

@@ -43,7 +43,12 @@ impl<H: Hooks> Body<'_, '_, H> {
             let site = self.number(CallSite::new(pc, index).0.cast_signed());
             self.builder.ins().store(HOST, site, self.run, field(offset_of!(Head, call_site)));
             let args: Vec<Value> = self.arguments().take(helper.args.len()).collect();
-            self.routine(routines::helper(helper.args.len()), &args)
+            let routine = routines::helper(helper.args.len());
+            if helper.calls_back() {
+                self.routine_that_calls_back(routine, &args)
+            } else {
+                self.routine(routine, &args)
+            }
         };
         self.set(Reg::R0, r0);
         self.clobber_arguments();
@@ -90,6 +95,30 @@ impl<H: Hooks> Body<'_, '_, H> {
         let [value, trapped] = self.call_host(routine, args);
         self.trap_if(trapped, stop::ROUTINE);
         value
+    }
+
+    /// Calls a helper that calls back: fuel and tail calls are handed over with the stack, and taken back.
+    fn routine_that_calls_back(&mut self, routine: Routine, args: &[Value]) -> Value {
+        let spent = self.builder.use_var(self.spent);
+        let fuel = self.builder.ins().bnot(spent);
+        let tail_calls = self.builder.use_var(self.tail_calls);
+        let callbacks = self.number((std::ptr::from_ref(self.source.callbacks).addr() as u64).cast_signed());
+        for (value, offset) in [
+            (fuel, offset_of!(Head, fuel)),
+            (tail_calls, offset_of!(Head, tail_calls)),
+            (self.fp, offset_of!(Head, frame)),
+            (callbacks, offset_of!(Head, callbacks)),
+        ] {
+            self.builder.ins().store(HOST, value, self.run, field(offset));
+        }
+        let r0 = self.routine(routine, args);
+        let fuel = self.builder.ins().load(I64, HOST, self.run, field(offset_of!(Head, fuel)));
+        let spent = self.builder.ins().bnot(fuel);
+        self.builder.def_var(self.spent, spent);
+        let tail_calls = self.builder.ins().load(I32, HOST, self.run, field(offset_of!(Head, tail_calls)));
+        self.builder.def_var(self.tail_calls, tail_calls);
+        self.source.hooks.program(&mut self.builder, self.run);
+        r0
     }
 
     fn call_host(&mut self, routine: Routine, args: &[Value]) -> [Value; 2] {

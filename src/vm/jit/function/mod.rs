@@ -22,7 +22,8 @@ use cranelift_codegen::ir::{self, Block, FuncRef, InstBuilder, SourceLoc, Type, 
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::bytes::Bytes;
-use super::facts::{Effects, Fact, Facts, Role, State};
+use super::callbacks::Callbacks;
+use super::facts::{ARGUMENTS, Effects, Fact, Facts, Role, State};
 use super::hooks::Hooks;
 use super::outline::Outline;
 use super::stop;
@@ -49,6 +50,8 @@ pub(super) struct Source<'a, H> {
     pub(super) parts: &'a BTreeMap<Part, Facts>,
     /// Stack bytes to zero in every function instead of what its facts say.
     pub(super) zero: Option<Bytes>,
+    /// The functions that helpers call back.
+    pub(super) callbacks: &'a Callbacks,
 }
 
 impl<H> Source<'_, H> {
@@ -58,7 +61,11 @@ impl<H> Source<'_, H> {
 
     /// Arguments that a part is passed: those of r1 to r5 that it reads.
     fn passed(&self, part: Part) -> impl Iterator<Item = Reg> + use<H> {
-        let args = self.parts.get(&part).map_or(0, |facts| facts.effects.args);
+        let args = match part.role {
+            // The host knows one shape for all.
+            Role::Callback => ARGUMENTS,
+            Role::Program | Role::Subprogram => self.parts.get(&part).map_or(0, |facts| facts.effects.args),
+        };
         (1..=5).filter(move |number| args >> number & 1 != 0).filter_map(Reg::new)
     }
 
@@ -66,7 +73,7 @@ impl<H> Source<'_, H> {
     pub(super) fn signature(&self, part: Part) -> ir::Signature {
         match part.role {
             Role::Program => target::entry_signature(),
-            Role::Subprogram => target::subprogram_signature(self.passed(part).count()),
+            Role::Subprogram | Role::Callback => target::subprogram_signature(self.passed(part).count()),
         }
     }
 
@@ -94,7 +101,7 @@ pub(super) fn translate<H: Hooks>(
     let params = builder.block_params(entry).to_vec();
     let (run, cage, fp, spent, tail_calls) = match part.role {
         Role::Program => (params[0], params[1], params[3], params[4], params[5]),
-        Role::Subprogram => (params[0], params[1], params[2], params[3], params[4]),
+        Role::Subprogram | Role::Callback => (params[0], params[1], params[2], params[3], params[4]),
     };
     let regs = std::array::from_fn(|_| builder.declare_var(I64));
     let variables = [(builder.declare_var(I64), spent), (builder.declare_var(ir::types::I32), tail_calls)];
@@ -171,7 +178,7 @@ impl<H: Hooks> Body<'_, '_, H> {
                     self.builder.def_var(self.regs[2], arg2);
                 }
             }
-            Role::Subprogram => {
+            Role::Subprogram | Role::Callback => {
                 for (reg, value) in self.source.passed(part).zip(&params[target::FIXED_PARAMS..]) {
                     self.set(reg, *value);
                 }

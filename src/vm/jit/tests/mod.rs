@@ -8,7 +8,7 @@ mod traps;
 use std::sync::Arc;
 
 use super::{Counting, Native, NoHooks};
-use crate::cage::{Cage, Region};
+use crate::cage::Region;
 use crate::isa::assemble;
 use crate::limits::{FUEL_DEFAULT, STACK_LEN};
 use crate::maps::{self, Map, MapDef, MapId, MapKind, MapTable, WorkerIndex};
@@ -23,13 +23,8 @@ type Maps = Vec<(MapId, Arc<dyn Map>)>;
 
 /// A world with two workers and a clock that stands.
 fn world() -> Arc<World> {
-    Arc::new(World {
-        cage: Cage::new().expect("address space"),
-        maps: Arc::new(MapTable::new()),
-        worker_count: 2,
-        clock: Clock::Fixed(0),
-        trace: Box::new(|line| assert!(line != "panic", "a sink that fails")),
-    })
+    let trace = |line: &str| assert!(line != "panic", "a sink that fails");
+    Arc::new(World::new(2, Clock::Fixed(0), Box::new(trace)).expect("address space"))
 }
 
 fn slots(text: &str) -> Vec<[u8; 8]> {
