@@ -265,6 +265,11 @@ impl TestRun {
         cage.write(chunk + u64::from(HEADROOM), frame)?;
         cage.fill(chunk + u64::from(HEADROOM + len), (RUN_CHUNK_LEN - HEADROOM - len).into(), 0)?;
         run.head.ctx = self.ctx.addr();
+        if run.kind == ProgramKind::SocketFilter {
+            // The kernel has taken the link header off.
+            run.window.data += FRAME_LEN_MIN;
+            run.window.meta = run.window.data;
+        }
         Context::write(run)
     }
 
@@ -284,12 +289,15 @@ impl TestRun {
             insn: finding.pc,
             what: finding.what.clone(),
         };
+        // The kernel puts zeros where it took the link header off.
+        let link =
+            if run.kind == ProgramKind::SocketFilter { "00".repeat(FRAME_LEN_MIN as usize) } else { String::new() };
         FrameReport {
             prog: program.name().to_owned(),
             mode: mode.name(),
             retval,
             verdict: verdict.name(),
-            data_out: bytes(run.window.data, run.window.data_end),
+            data_out: link + &bytes(run.window.data, run.window.data_end),
             meta_out: bytes(run.window.meta, run.window.data),
             insns: outcome.insns,
             tail_calls: outcome.tail_calls,

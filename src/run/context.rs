@@ -4,7 +4,8 @@
 //!
 //! Source: `include/uapi/linux/bpf.h`. Invariant: the host writes contexts and never reads one back for a bound.
 
-use super::Run;
+use super::{PacketType, Run, Skb};
+use crate::limits::FRAME_LEN_MIN;
 use crate::trap::Fault;
 use crate::verdict::ProgramKind;
 
@@ -23,47 +24,56 @@ impl Context {
 
     /// Offset of `__sk_buff.len`.
     pub const SKB_LEN: u32 = 0;
+    /// Offset of `__sk_buff.pkt_type`.
+    pub const SKB_PKT_TYPE: u32 = 4;
+    /// Offset of `__sk_buff.mark`.
+    pub const SKB_MARK: u32 = 8;
     /// Offset of `__sk_buff.protocol`, in network order.
     pub const SKB_PROTOCOL: u32 = 16;
+    /// Offset of `__sk_buff.vlan_present`; `vlan_tci` and `vlan_proto` (in network order) follow.
+    pub const SKB_VLAN: u32 = 20;
+    /// Offset of `__sk_buff.priority`.
+    pub const SKB_PRIORITY: u32 = 32;
     /// Offset of `__sk_buff.ingress_ifindex`.
     pub const SKB_INGRESS_IFINDEX: u32 = 36;
     /// Offset of `__sk_buff.ifindex`.
     pub const SKB_IFINDEX: u32 = 40;
+    /// Offset of `__sk_buff.cb`, five words.
+    pub const SKB_CB: u32 = 48;
+    /// Offset of `__sk_buff.hash`.
+    pub const SKB_HASH: u32 = 68;
     /// Offset of `__sk_buff.data`; `data_end` follows.
     pub const SKB_DATA: u32 = 76;
     /// Offset of `__sk_buff.data_meta`.
     pub const SKB_DATA_META: u32 = 140;
+    /// Offset of `__sk_buff.tstamp`, eight bytes.
+    pub const SKB_TSTAMP: u32 = 152;
+    /// Offset of `__sk_buff.wire_len`.
+    pub const SKB_WIRE_LEN: u32 = 160;
 
-    /// Writes the context for the run's frame at `run.head.ctx`. Raw programs have none: r1 is the frame itself.
+    /// Writes the context for the run's frame at `run.head.ctx`, and what the run knows of the packet beyond its bytes. Raw
+    /// programs have none: r1 is the frame itself.
     ///
     /// # Errors
-    /// The fault, when `head.ctx` is not writable guest memory.
-    pub fn write(run: &Run<'_>) -> Result<(), Fault> {
+    /// The fault, when `head.ctx` or the frame is not guest memory.
+    pub fn write(run: &mut Run<'_>) -> Result<(), Fault> {
         let at = u64::from(run.head.ctx);
         let cage = &run.world.cage;
-        let window = &run.window;
+        let window = run.window;
         match run.kind {
             ProgramKind::Xdp => {
                 let fields = [window.data, window.data_end, window.meta, run.ifindex, run.queue, 0];
                 cage.write(at, fields.map(u32::to_le_bytes).as_flattened())
             }
             ProgramKind::Tc | ProgramKind::SocketFilter => {
-                let mut bytes = [0u8; Self::LEN as usize];
-                let mut put = |offset: u32, value: u32| {
-                    bytes[offset as usize..offset as usize + 4].copy_from_slice(&value.to_le_bytes());
-                };
-                let mut protocol = [0; 2];
-                if window.frame_len() >= 14 {
-                    cage.read(u64::from(window.data) + 12, &mut protocol)?;
-                }
-                put(Self::SKB_LEN, window.frame_len());
-                put(Self::SKB_PROTOCOL, u32::from(u16::from_le_bytes(protocol)));
-                put(Self::SKB_INGRESS_IFINDEX, run.ifindex);
-                put(Self::SKB_IFINDEX, run.ifindex);
-                put(Self::SKB_DATA, window.data);
-                put(Self::SKB_DATA + 4, window.data_end);
-                put(Self::SKB_DATA_META, window.meta);
-                cage.write(at, &bytes)
+                run.skb = received(run)?;
+                cage.write(at, &[0; Self::LEN as usize])?;
+                let put = |offset: u32, value: u32| cage.write(at + u64::from(offset), &value.to_le_bytes());
+                put(Self::SKB_INGRESS_IFINDEX, run.ifindex)?;
+                put(Self::SKB_IFINDEX, run.ifindex)?;
+                put(Self::SKB_WIRE_LEN, window.frame_len())?;
+                Self::write_skb(run)?;
+                Self::write_bounds(run)
             }
             ProgramKind::Raw => Ok(()),
         }
@@ -90,4 +100,41 @@ impl Context {
             ProgramKind::Raw => Ok(()),
         }
     }
+
+    /// Writes what the run knows of the packet beyond its bytes into `__sk_buff` again after a helper changed it.
+    ///
+    /// # Errors
+    /// The fault, when `head.ctx` is not writable guest memory.
+    pub fn write_skb(run: &Run<'_>) -> Result<(), Fault> {
+        let put = |offset: u32, value: u32| {
+            run.world.cage.write(u64::from(run.head.ctx) + u64::from(offset), &value.to_le_bytes())
+        };
+        let in_network_order = |value: u16| u32::from(value.swap_bytes());
+        let skb = &run.skb;
+        let vlan = skb.vlan.unwrap_or_default();
+        put(Self::SKB_PKT_TYPE, skb.packet_type as u32)?;
+        put(Self::SKB_PROTOCOL, in_network_order(skb.protocol))?;
+        put(Self::SKB_VLAN, skb.vlan.is_some().into())?;
+        put(Self::SKB_VLAN + 4, vlan.tci.into())?;
+        put(Self::SKB_VLAN + 8, in_network_order(vlan.protocol))?;
+        put(Self::SKB_HASH, skb.hash.unwrap_or(0))
+    }
+}
+
+/// What is known of a frame that was just received, as `eth_type_trans` has it. Socket filters begin behind the link header.
+fn received(run: &Run<'_>) -> Result<Skb, Fault> {
+    let window = run.window;
+    let link = match run.kind {
+        ProgramKind::SocketFilter => window.data.saturating_sub(FRAME_LEN_MIN),
+        ProgramKind::Tc | ProgramKind::Xdp | ProgramKind::Raw => window.data,
+    };
+    let mut skb = Skb { network: link.saturating_add(FRAME_LEN_MIN), ..Skb::default() };
+    if window.data_end >= skb.network {
+        let mut header = [0; FRAME_LEN_MIN as usize];
+        run.world.cage.read(link.into(), &mut header)?;
+        let [destination @ .., _, _, _, _, _, _, high, low] = header;
+        skb.protocol = u16::from_be_bytes([high, low]);
+        skb.packet_type = PacketType::of(destination, run.world.link_address);
+    }
+    Ok(skb)
 }

@@ -9,6 +9,7 @@ mod callback;
 mod context;
 mod finding;
 mod records;
+mod skb;
 mod window;
 mod world;
 
@@ -16,6 +17,7 @@ pub use callback::{Callback, Iteration, Step, code_handle, code_start};
 pub use context::Context;
 pub use finding::{Finding, Severity};
 pub use records::{Record, Records};
+pub use skb::{PacketType, Skb, TunnelKey, Vlan};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
@@ -104,6 +106,8 @@ pub struct Run<'w> {
     pub kind: ProgramKind,
     /// The frame under judgement.
     pub window: Window,
+    /// What is known of the packet beyond its bytes, for tc and socket filter programs.
+    pub skb: Skb,
     /// Index of the interface (port) that the frame came in by; what `ctx->ingress_ifindex` says.
     pub ifindex: u32,
     /// Receive queue; what `ctx->rx_queue_index` says.
@@ -160,6 +164,7 @@ impl<'w> Run<'w> {
             world,
             kind,
             window: Window::default(),
+            skb: Skb::default(),
             ifindex: 1,
             queue: 0,
             redirect: None,

@@ -63,6 +63,8 @@ pub struct World {
     pub clock: Clock,
     /// Takes the lines of `bpf_trace_printk`.
     pub trace: TraceSink,
+    /// Link address of the host; zeros as on the kernel's loopback interface, where `BPF_PROG_TEST_RUN` runs.
+    pub link_address: [u8; 6],
     /// Keys that helpers show to functions that they call back: for each worker as many of the longest as calls can nest.
     keys: Region,
 }
@@ -78,7 +80,7 @@ impl World {
     pub fn new(worker_count: u32, clock: Clock, trace: TraceSink) -> Result<Self, CageError> {
         let cage = Cage::new()?;
         let keys = cage.alloc(u64::from(KEYS_LEN) * u64::from(worker_count), "keys of called-back functions")?;
-        Ok(Self { cage, maps: Arc::new(MapTable::new()), worker_count, clock, trace, keys })
+        Ok(Self { cage, maps: Arc::new(MapTable::new()), worker_count, clock, trace, link_address: [0; 6], keys })
     }
 
     /// Guest address where a worker's helper shows a key to the function that it calls back, `depth` such helpers nested.

@@ -149,7 +149,7 @@ impl Stage {
         run.head.ctx = self.context.addr();
         run.window =
             Window::new(self.chunk.addr(), RUN_CHUNK_LEN, HEADROOM, u32::try_from(frame.len()).expect("short"));
-        Context::write(&run).expect("the context is mapped");
+        Context::write(&mut run).expect("the context is mapped");
         let outcome = loaded.run(mode, &mut run);
         let window = run.window;
         let mut after = vec![0; (window.data_end - window.meta) as usize];

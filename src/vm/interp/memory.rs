@@ -124,13 +124,11 @@ impl Machine<'_, '_> {
             Operand::Reg => self.reg(insn.src) as u32,
         };
         let offset = i64::from((insn.imm as i32).wrapping_add(index.cast_signed()));
-        let window = self.run.window;
-        let inside = offset >= 0 && offset + i64::from(size.len()) <= i64::from(window.frame_len());
-        if !inside {
+        let Some(place) = self.run.packet_place(offset, size.len()) else {
             self.set(Reg::R0, 0);
             return Ok(self.exit());
-        }
-        let value = self.load(i64::from(window.data) + offset, size)?;
+        };
+        let value = self.load(place.into(), size)?;
         self.set(Reg::R0, arithmetic::swap(Endian::Be, size, value));
         self.clobber_arguments();
         Ok(Next::Forward)

@@ -163,13 +163,10 @@ unsafe extern "C" fn load_packet(run: *mut Run<'_>, offset: i64, len: u64) -> An
     let Some(size) = [Size::B, Size::H, Size::W, Size::D].into_iter().find(|size| u64::from(size.len()) == len) else {
         unreachable!("the translator passes the length of a size")
     };
-    let inside = offset >= 0 && offset + i64::from(size.len()) <= i64::from(run.window.frame_len());
-    if !inside {
-        return Answer { value: 0, state: OUTSIDE };
-    }
+    let Some(place) = run.packet_place(offset, size.len()) else { return Answer { value: 0, state: OUTSIDE } };
     guarded(run, |run| {
         let cage: &Cage = &run.world.cage;
-        let value = cage.load(i64::from(run.window.data) + offset, size).map_err(TrapKind::Memory)?;
+        let value = cage.load(place.into(), size).map_err(TrapKind::Memory)?;
         Ok(value.swap_bytes() >> (64 - 8 * size.len()))
     })
 }

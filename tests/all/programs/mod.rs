@@ -215,6 +215,11 @@ fn a_tc_program_classifies_as_in_the_kernel() {
 }
 
 #[test]
+fn a_socket_filter_reads_headers_by_offset_as_in_the_kernel() {
+    compare_builds("tests/programs/filter.c", "v1", &["filter", "headers"], &[]);
+}
+
+#[test]
 fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
     let programs = ["balance", "backend_0", "backend_1", "backend_local"];
     compare_builds("src/cli/demo/balancer.c", "v1", &programs, &[]);

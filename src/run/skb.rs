@@ -1,0 +1,129 @@
+//! What a `struct sk_buff` knows of its packet beyond the bytes, for tc and socket filter programs.
+//!
+//! Programs see it through `__sk_buff` in the cage, which the host writes and never reads for a bound; helpers go by what
+//! is here. Fields that programs may write (`mark`, `priority`, `cb` and others) live in the context alone.
+//!
+//! Invariant: set anew for each frame by [`super::Context::write`].
+
+use super::Run;
+use crate::limits::FRAME_LEN_MIN;
+use crate::verdict::ProgramKind;
+
+/// What a `struct sk_buff` knows of its packet beyond the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skb {
+    /// Ethernet type of what follows the link header (`skb->protocol`).
+    pub protocol: u16,
+    /// Guest address of the network header (`skb_network_header`).
+    pub network: u32,
+    /// The VLAN tag that is kept beside the packet instead of in it.
+    pub vlan: Option<Vlan>,
+    /// Whom the link address means (`PACKET_*`).
+    pub packet_type: PacketType,
+    /// Hash of the flow, once it is known.
+    pub hash: Option<u32>,
+    /// The tunnel that the packet came out of, or is to go into.
+    pub tunnel: Option<TunnelKey>,
+}
+
+impl Run<'_> {
+    /// Guest address of `len` bytes that a legacy packet load means by `offset`, if they lie in the packet: from its first
+    /// byte, or below zero from the network or the link header (`bpf_internal_load_pointer_neg_helper` of
+    /// `kernel/bpf/core.c`).
+    #[must_use]
+    pub fn packet_place(&self, offset: i64, len: u32) -> Option<u32> {
+        let window = &self.window;
+        let start = match offset {
+            0.. => i64::from(window.data) + offset,
+            _ if self.kind == ProgramKind::Raw => return None,
+            NETWORK_OFFSET..0 => i64::from(self.skb.network) + offset - NETWORK_OFFSET,
+            LINK_OFFSET..NETWORK_OFFSET => {
+                i64::from(self.skb.network) - i64::from(FRAME_LEN_MIN) + offset - LINK_OFFSET
+            }
+            _ => return None,
+        };
+        let inside = start >= window.chunk.into() && start + i64::from(len) <= window.data_end.into();
+        if inside { u32::try_from(start).ok() } else { None }
+    }
+}
+
+/// `SKF_NET_OFF` of `include/uapi/linux/filter.h`: offsets from here on count from the network header.
+const NETWORK_OFFSET: i64 = -0x10_0000;
+/// `SKF_LL_OFF`: offsets from here on count from the link header.
+const LINK_OFFSET: i64 = -0x20_0000;
+
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// `ETH_P_8021Q` or `ETH_P_8021AD`.
+    pub protocol: u16,
+    /// Priority and number.
+    pub tci: u16,
+}
+
+/// Whom a link address means, `PACKET_*` of `include/uapi/linux/if_packet.h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PacketType {
+    /// To us.
+    #[default]
+    Host = 0,
+    /// To all.
+    Broadcast = 1,
+    /// To a group.
+    Multicast = 2,
+    /// To someone else.
+    OtherHost = 3,
+    /// From us.
+    Outgoing = 4,
+    /// Looped back to us.
+    Loopback = 5,
+}
+
+impl PacketType {
+    /// As `eth_type_trans` sees it on an interface with this address.
+    #[must_use]
+    pub fn of(destination: [u8; 6], own: [u8; 6]) -> Self {
+        match destination {
+            _ if destination == own => Self::Host,
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Self::Broadcast,
+            [first, ..] if first & 1 != 0 => Self::Multicast,
+            _ => Self::OtherHost,
+        }
+    }
+}
+
+/// What `struct bpf_tunnel_key` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelKey {
+    /// Number of the tunnel.
+    pub id: u32,
+    /// Address of the other end, IPv4 in the first four bytes.
+    pub remote: [u8; 16],
+    /// Our address.
+    pub local: [u8; 16],
+    /// Whether the addresses are IPv6.
+    pub is_ipv6: bool,
+    /// Type of service.
+    pub tos: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// Flow label.
+    pub label: u32,
+    /// Flags (`BPF_F_ZERO_CSUM_TX` and others) as they were set.
+    pub flags: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_address_means_us_all_a_group_or_someone_else() {
+        let own = [2, 0, 0, 0, 0, 1];
+        assert_eq!(PacketType::of(own, own), PacketType::Host);
+        assert_eq!(PacketType::of([0xff; 6], own), PacketType::Broadcast);
+        assert_eq!(PacketType::of([0x33, 0x33, 0, 0, 0, 1], own), PacketType::Multicast);
+        assert_eq!(PacketType::of([2, 0, 0, 0, 0, 2], own), PacketType::OtherHost);
+    }
+}
