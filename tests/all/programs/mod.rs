@@ -220,6 +220,11 @@ fn a_socket_filter_reads_headers_by_offset_as_in_the_kernel() {
 }
 
 #[test]
+fn functions_that_helpers_call_back_do_what_they_do_in_the_kernel() {
+    compare_builds("tests/programs/callbacks.c", "v1", &["sum_of_bytes", "walk_over_maps"], &[]);
+}
+
+#[test]
 fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
     let programs = ["balance", "backend_0", "backend_1", "backend_local"];
     compare_builds("src/cli/demo/balancer.c", "v1", &programs, &[]);
