@@ -123,7 +123,7 @@ pub fn router<D: Send + Sync + 'static>(routes: &'static [Route<D>], desk: &Arc<
                     let (desk, large) = (Arc::clone(&desk), Arc::clone(&large));
                     async move {
                         match params {
-                            Ok(params) => respond(route, desk, &large, &params, query, request).await,
+                            Ok(params) => respond(route, desk, large, &params, query, request).await,
                             Err(rejection) => Refusal::Request {
                                 place: "path".to_owned(),
                                 what: rejection.to_string(),
@@ -146,20 +146,26 @@ async fn absent(method: Method, uri: Uri) -> Response {
 async fn respond<D: Send + Sync + 'static>(
     route: &'static Route<D>,
     desk: Arc<D>,
-    large: &Semaphore,
+    large: Arc<Semaphore>,
     params: &RawPathParams,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let _place = match route.body {
-        Body::File => Some(large.acquire().await.expect("nobody closes it")),
+    let place = match route.body {
+        Body::File => Some(large.acquire_owned().await.expect("nobody closes it")),
         Body::Json => None,
     };
     let call = match collect(route.body, params, query.as_deref(), request).await {
         Ok(call) => call,
         Err(refusal) => return refusal.into_response(),
     };
-    let answer = tokio::task::spawn_blocking(move || (route.answer)(&desk, &call)).await;
+    let answer = tokio::task::spawn_blocking(move || {
+        let answered = (route.answer)(&desk, &call);
+        // The body and its place go when the work is done, even where the peer that asked has gone before.
+        drop((call, place));
+        answered
+    })
+    .await;
     match answer {
         Ok(Ok(value)) => Json(value).into_response(),
         Ok(Err(refusal)) => refusal.into_response(),
@@ -237,5 +243,72 @@ mod tests {
         assert_eq!(call.query_number("more", 3).expect("the default"), 3);
         let refusal = call.query_number("wait_ms", 0).expect_err("no number");
         assert_eq!(refusal.to_string(), "?wait_ms=soon: not a number; write decimal digits");
+    }
+
+    /// A desk whose answers wait until they are let go.
+    #[derive(Default)]
+    struct Slow {
+        running: std::sync::Mutex<usize>,
+        let_go: std::sync::Condvar,
+        may_end: std::sync::atomic::AtomicBool,
+    }
+
+    fn slow(desk: &Slow, _: &Call) -> Result<Value, Refusal> {
+        let mut running = desk.running.lock().expect("a count");
+        *running += 1;
+        while !desk.may_end.load(std::sync::atomic::Ordering::Relaxed) {
+            running = desk.let_go.wait(running).expect("a count");
+        }
+        *running -= 1;
+        Ok(Value::Null)
+    }
+
+    static SLOW: &[Route<Slow>] =
+        &[Route { path: "/file", method: Method::POST, what: "Takes its time.", body: Body::File, answer: slow }];
+
+    /// An empty body that says when somebody begins to receive it.
+    struct Told(Arc<std::sync::atomic::AtomicBool>);
+
+    impl hyper::body::Body for Told {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            std::task::Poll::Ready(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_keeps_its_place_until_its_work_is_done_though_its_peer_went() {
+        use hyper::service::Service;
+        let desk = Arc::new(Slow::default());
+        let service = Arc::new(hyper_util::service::TowerToHyperService::new(router(SLOW, &desk)));
+        let ask = |begun: &Arc<std::sync::atomic::AtomicBool>| {
+            let request = hyper::Request::post("/file").body(axum::body::Body::new(Told(Arc::clone(begun))));
+            tokio::spawn(service.call(request.expect("a request")))
+        };
+        let asked: Vec<_> = (0..API_LARGE_BODIES_MAX).map(|_| ask(&Arc::default())).collect();
+        while *desk.running.lock().expect("a count") < API_LARGE_BODIES_MAX {
+            tokio::task::yield_now().await;
+        }
+        for gone in asked {
+            gone.abort();
+            assert!(gone.await.expect_err("it was cut off").is_cancelled());
+        }
+        let begun = Arc::default();
+        let late = ask(&begun);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!begun.load(std::sync::atomic::Ordering::Relaxed), "no place is free while the others work");
+        desk.may_end.store(true, std::sync::atomic::Ordering::Relaxed);
+        desk.let_go.notify_all();
+        let answer = late.await.expect("no panic").expect("infallible");
+        assert_eq!(answer.status(), axum::http::StatusCode::OK);
+        assert!(begun.load(std::sync::atomic::Ordering::Relaxed));
     }
 }
