@@ -149,6 +149,8 @@ pub const FLOW_ADDRESSES_MAX: u32 = 1 << 20;
 pub const SOURCE_RATE_MAX: u64 = 100_000_000;
 /// Elements of a map that one answer holds.
 pub const API_ELEMENTS_MAX: usize = 4096;
+/// Slots of a program array that one request looks at: most are empty.
+pub const API_SLOTS_MAX: u32 = 1 << 16;
 /// Bytes of keys and values after which an answer ends early.
 pub const API_ELEMENTS_LEN_MAX: usize = 1 << 20;
 /// Events of a host that its control API remembers.

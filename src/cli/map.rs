@@ -1,14 +1,18 @@
 //! `kumite map`: maps of a running host.
 
+use std::collections::HashSet;
+
 use hyper::Method;
 use serde_json::json;
 
 use super::asking::{typed, write_json};
+use super::prog::object_named;
 use super::table::{Table, grouped};
 use super::{Api, CliError, Exit, Form, Out, bytes};
-use crate::control::view::{ElementView, ElementsView, MapView};
+use crate::control::view::{ElementsView, MapView};
 use crate::control::{Client, escape};
-use crate::report::{from_hex, to_hex};
+use crate::maps::{MAP_TYPES, MapKind};
+use crate::report::{Element, from_hex, sort, to_hex};
 
 /// List, read and change maps of a running host
 #[derive(Debug, clap::Args)]
@@ -32,7 +36,7 @@ enum Action {
     },
     /// Show all elements of a map
     Dump {
-        /// Name of the map, or OBJECT/MAP where several have it
+        /// Name of the map, OBJECT/MAP where several have it, or id:NUMBER
         map: String,
         #[command(flatten)]
         api: Api,
@@ -42,7 +46,7 @@ enum Action {
     /// Show an element: NAME [key] KEY
     #[command(after_help = FORMS)]
     Lookup {
-        /// Name of the map
+        /// Name of the map, OBJECT/MAP, or id:NUMBER
         map: String,
         /// [key] KEY
         #[arg(value_name = "KEY", required = true, allow_negative_numbers = true)]
@@ -55,7 +59,7 @@ enum Action {
     /// Insert or replace an element: NAME key KEY value VALUE [any|noexist|exist], or value prog PROGRAM
     #[command(after_help = FORMS)]
     Update {
-        /// Name of the map
+        /// Name of the map, OBJECT/MAP, or id:NUMBER
         map: String,
         /// key KEY value VALUE [any|noexist|exist]; the two marks may be left out where each is one word
         #[arg(value_name = "WORDS", required = true, allow_negative_numbers = true)]
@@ -68,7 +72,7 @@ enum Action {
     /// Remove an element: NAME [key] KEY
     #[command(after_help = FORMS)]
     Delete {
-        /// Name of the map
+        /// Name of the map, OBJECT/MAP, or id:NUMBER
         map: String,
         /// [key] KEY
         #[arg(value_name = "KEY", required = true, allow_negative_numbers = true)]
@@ -87,7 +91,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         Action::Lookup { map, words, api, form } => {
             let client = api.client()?;
             let path = element_path(&client, map, words)?;
-            let element: ElementView = typed(&client, client.get(&path)?)?;
+            let element: Element = typed(&client, client.get(&path)?)?;
             write_elements(&[element], form, out)
         }
         Action::Update { map, words, api, form } => update(&api.client()?, map, words, form, out),
@@ -111,11 +115,12 @@ fn list(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
         write_json(out, &answer)?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["map", "object", "type", "key", "value", "entries", "flags"]);
+    let mut table = Table::new(&["id", "map", "object", "type", "key", "value", "entries", "flags"]);
     for map in typed::<Vec<MapView>>(client, answer)? {
         table.row([
+            map.id.to_string(),
             map.name,
-            map.object,
+            object_named(&map.object, map.object_id),
             map.kind,
             map.key_len.to_string(),
             map.value_len.to_string(),
@@ -127,20 +132,31 @@ fn list(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// All elements: what a map that changes meanwhile held at some moment of the walk, each key once.
 fn dump(client: &Client, map: &str, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
-    let mut all = Vec::new();
+    let view = view(client, map)?;
+    // A host of another version may have types that are unknown here.
+    let kind = MAP_TYPES.iter().map(|map_type| map_type.kind).find(|kind| kind.to_string() == view.kind);
+    let mut seen = HashSet::new();
+    let mut all: Vec<Element> = Vec::new();
     let mut after = String::new();
     loop {
         let path = format!("/v1/maps/{}/elements{after}", escape(map));
         let part: ElementsView = typed(client, client.get(&path)?)?;
-        all.extend(part.elements);
-        let Some(next) = part.next else { break };
+        let before = all.len();
+        all.extend(part.elements.into_iter().filter(|element| seen.insert(element.key.clone())));
+        // A hash in which the last key was deleted begins anew; a part of a program array may be empty.
+        let is_anew = all.len() == before && kind != Some(MapKind::PROGRAM_ARRAY);
+        let Some(next) = part.next.filter(|_| !is_anew && all.len() < view.max_entries as usize) else { break };
         after = format!("?after={next}");
+    }
+    if let Some(kind) = kind {
+        sort(kind, &mut all);
     }
     write_elements(&all, form, out)
 }
 
-fn write_elements(elements: &[ElementView], form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+fn write_elements(elements: &[Element], form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     if form.json {
         write_json(out, &json!(elements))?;
         return Ok(Exit::Done);

@@ -11,7 +11,7 @@ use crate::vm::Mode;
 /// Show or change how programs run: fast, instrumented, verify
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// [PROGRAM|all] MODE; without words, the modes are shown
+    /// [PROGRAM|id:NUMBER|all] MODE; without words, the modes are shown
     #[arg(value_name = "WORD", num_args = 0..=2)]
     words: Vec<String>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ enum Action {
     },
     /// Show what instrumented mode counted in a program: source lines, helper calls, tail calls
     Profile {
-        /// Name of the program
+        /// Name of the program, OBJECT/PROGRAM, or id:NUMBER
         program: String,
         #[command(flatten)]
         api: Api,
@@ -49,7 +49,7 @@ enum Action {
     },
     /// Unload an object none of whose programs is on a hook
     Unload {
-        /// Name of the object, as kumite prog list shows it
+        /// Name of the object, or id:NUMBER, as kumite prog list shows them
         object: String,
         #[command(flatten)]
         api: Api,
@@ -58,7 +58,7 @@ enum Action {
     },
     /// Put a program on a hook; it takes the place of the one there
     Attach {
-        /// Name of the program
+        /// Name of the program, OBJECT/PROGRAM, or id:NUMBER
         program: String,
         /// Name of the hook
         hook: Hook,
@@ -122,14 +122,15 @@ fn list(api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
         write_json(out, &answer)?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["program", "object", "kind", "slots", "mode", "hook"]);
+    let mut table = Table::new(&["id", "program", "object", "kind", "slots", "mode", "hook"]);
     let programs: Vec<ProgramView> = typed(&client, answer)?;
     let mut notes = Vec::new();
     for program in programs {
         notes.extend(program.interpreted.map(|why| format!("interpreted in every mode: {why}")));
         table.row([
+            program.id.to_string(),
             program.name,
-            program.object,
+            object_named(&program.object, program.object_id),
             program.kind,
             grouped(program.slots as u64),
             program.mode,
@@ -187,11 +188,17 @@ fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Resul
         return Ok(Exit::Done);
     }
     let loaded: ObjectView = typed(&client, answer)?;
-    writeln!(out, "{}: programs {}; maps {}", loaded.object, or_none(&loaded.programs), or_none(&loaded.maps))?;
+    let object = object_named(&loaded.object, loaded.id);
+    writeln!(out, "{object}: programs {}; maps {}", or_none(&loaded.programs), or_none(&loaded.maps))?;
     for refused in loaded.refused {
         writeln!(out, "refused {}: {}", refused.name, refused.why)?;
     }
     Ok(Exit::Done)
+}
+
+/// An object with its number, which tells it from others of its name.
+pub(super) fn object_named(name: &str, id: u32) -> String {
+    format!("{name} (id:{id})")
 }
 
 fn or_none(names: &[String]) -> String {

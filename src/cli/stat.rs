@@ -44,9 +44,10 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         writeln!(out, "{}: dropped by the kernel before it came here: {}", port.port, grouped(port.socket_drops))?;
     }
     writeln!(out)?;
-    let mut table = Table::new(&["program", "hook", "mode", "runs", "traps", "findings"]);
+    let mut table = Table::new(&["id", "program", "hook", "mode", "runs", "traps", "findings"]);
     for program in stats.programs {
         table.row([
+            program.id.to_string(),
             program.program,
             program.hook.unwrap_or_default(),
             program.mode,

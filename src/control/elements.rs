@@ -1,15 +1,12 @@
 //! Elements of maps, as commands read and change them.
 //!
-//! Invariant: one request works on at most [`API_ELEMENTS_MAX`] elements, so that no map keeps others waiting.
+//! Invariant: one request works on at most [`API_ELEMENTS_MAX`] elements or [`API_SLOTS_MAX`] slots, so that no map keeps others waiting.
 
 use super::Refusal;
-use super::view::{ElementView, ElementsView};
-use crate::limits::{API_ELEMENTS_LEN_MAX, API_ELEMENTS_MAX};
-use crate::maps::{Errno, Map, MapKind};
-use crate::report::{from_hex, to_hex};
-
-/// Types whose elements have a value for each worker.
-const PER_WORKER: [MapKind; 3] = [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH];
+use super::view::ElementsView;
+use crate::limits::{API_ELEMENTS_LEN_MAX, API_ELEMENTS_MAX, API_SLOTS_MAX};
+use crate::maps::{Errno, Map, ProgramArray};
+use crate::report::{Element, from_hex, is_per_cpu, to_hex};
 
 /// Reads the digits of a key.
 pub(super) fn key(map: &dyn Map, digits: &str) -> Result<Vec<u8>, Refusal> {
@@ -26,18 +23,11 @@ fn bytes(place: &str, map: &dyn Map, digits: &str, len: usize) -> Result<Vec<u8>
     })
 }
 
-/// The elements behind the key `after`, from the first on for `None`.
+/// The elements behind the key `after`, from the first on for `None`. There may be none of them and yet more behind.
 pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, Refusal> {
     if let Some(array) = map.as_program_array() {
-        let guard = crossbeam::epoch::pin();
-        let held = (0..array.slot_count()).filter_map(|index| Some((index, array.slot(index, &guard)?)));
-        let elements = held.map(|(index, slot)| ElementView {
-            key: to_hex(&index.to_le_bytes()),
-            value: None,
-            values: Vec::new(),
-            program: Some(slot.name.clone()),
-        });
-        return Ok(ElementsView { elements: elements.collect(), next: None });
+        let first = after.map(|key| index(map, key)).transpose()?.map_or(0, |index| index.saturating_add(1));
+        return Ok(part_of_slots(array, first));
     }
     let mut elements = Vec::new();
     let mut len = 0;
@@ -51,7 +41,7 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
         match map.host_lookup(&next) {
             Ok(value) => {
                 len += next.len() + value.len();
-                elements.push(element(map, &next, &value));
+                elements.push(Element::of_value(map.def(), &next, &value));
             }
             // A program deleted it meanwhile.
             Err(Errno::ENOENT) => {}
@@ -65,17 +55,35 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
     Ok(ElementsView { elements, next: last.as_deref().map(to_hex) })
 }
 
+/// The programs in slots from `first` on, as many as one answer holds, of as many slots as one request looks at.
+fn part_of_slots(array: &ProgramArray, first: u32) -> ElementsView {
+    let guard = crossbeam::epoch::pin();
+    let end = array.slot_count().min(first.saturating_add(API_SLOTS_MAX));
+    let mut elements = Vec::new();
+    let mut len = 0;
+    for index in first..end {
+        let Some(slot) = array.slot(index, &guard) else { continue };
+        len += slot.name.len();
+        elements.push(Element::of_slot(index, slot));
+        if elements.len() == API_ELEMENTS_MAX || len >= API_ELEMENTS_LEN_MAX {
+            return ElementsView { elements, next: Some(to_hex(&index.to_le_bytes())) };
+        }
+    }
+    let last = end.checked_sub(1).filter(|_| end < array.slot_count());
+    ElementsView { elements, next: last.map(|last| to_hex(&last.to_le_bytes())) }
+}
+
 /// The element with this key.
-pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<ElementView, Refusal> {
+pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<Element, Refusal> {
     if let Some(array) = map.as_program_array() {
         let guard = crossbeam::epoch::pin();
-        let slot = array.slot(index(map, key)?, &guard);
+        let at = index(map, key)?;
+        let slot = array.slot(at, &guard);
         let slot = slot.ok_or_else(|| refusal(map, "reading", Errno::ENOENT))?;
-        let program = Some(slot.name.clone());
-        return Ok(ElementView { key: to_hex(key), value: None, values: Vec::new(), program });
+        return Ok(Element::of_slot(at, slot));
     }
     let value = map.host_lookup(key).map_err(|errno| refusal(map, "reading", errno))?;
-    Ok(element(map, key, &value))
+    Ok(Element::of_value(map.def(), key, &value))
 }
 
 /// Stores a value, given in digits. In a map with a value for each worker, one value goes to all of them.
@@ -94,7 +102,7 @@ pub(super) fn update(map: &dyn Map, key: &[u8], digits: &str, flags: &str, worke
         }
     };
     let mut value = bytes("value", map, digits, def.value_len as usize)?;
-    if PER_WORKER.contains(&def.kind) {
+    if is_per_cpu(def.kind) {
         let stride = usize::try_from(def.value_stride()).expect("a value fits in memory");
         value.resize(stride, 0);
         value = value.repeat(worker_count as usize);
@@ -111,18 +119,6 @@ pub(super) fn delete(map: &dyn Map, key: &[u8]) -> Result<(), Refusal> {
 pub(super) fn index(map: &dyn Map, key: &[u8]) -> Result<u32, Refusal> {
     let bytes = <[u8; 4]>::try_from(key).map_err(|_| refusal(map, "finding the slot", Errno::EINVAL))?;
     Ok(u32::from_le_bytes(bytes))
-}
-
-fn element(map: &dyn Map, key: &[u8], value: &[u8]) -> ElementView {
-    let def = map.def();
-    let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).expect("it fits in memory"));
-    let (value, values) = if PER_WORKER.contains(&def.kind) && stride > 0 {
-        let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
-        (None, each.collect())
-    } else {
-        (Some(to_hex(value)), Vec::new())
-    };
-    ElementView { key: to_hex(key), value, values, program: None }
 }
 
 /// What the map says about an element, in words.
@@ -143,4 +139,53 @@ pub(super) fn refusal(map: &dyn Map, doing: &str, errno: Errno) -> Refusal {
         _ => "this type of map does not do that",
     };
     Refusal::Guest { text: format!("map {} ({}): {doing} an element: {errno}; {mend}", def.name, def.kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maps::Slot;
+    use crate::verdict::ProgramKind;
+    use std::sync::Arc;
+
+    fn array_with(slot_count: u32, filled: impl Iterator<Item = u32>) -> ProgramArray {
+        let array = ProgramArray::new(slot_count);
+        for index in filled {
+            let slot = Slot {
+                name: format!("p{index}"),
+                program_id: index,
+                kind: ProgramKind::Xdp,
+                code: [std::ptr::null(); crate::maps::CODE_TABLES],
+                program: Arc::new(()),
+            };
+            array.replace(index, Some(slot)).expect("inside the array");
+        }
+        array
+    }
+
+    /// All programs of an array, part by part, and how many parts there were.
+    fn all(array: &ProgramArray) -> (Vec<String>, usize) {
+        let mut names = Vec::new();
+        let mut first = 0;
+        for count in 1.. {
+            let part = part_of_slots(array, first);
+            assert!(part.elements.len() <= API_ELEMENTS_MAX);
+            names.extend(part.elements.into_iter().filter_map(|element| element.program));
+            let Some(next) = part.next else { return (names, count) };
+            let next = from_hex(&next).expect("digits");
+            first = u32::from_le_bytes(next.try_into().expect("a key")) + 1;
+        }
+        unreachable!("a part without a next comes")
+    }
+
+    #[test]
+    fn a_large_program_array_comes_in_parts_and_whole() {
+        let most = u32::try_from(API_ELEMENTS_MAX).expect("small");
+        let (names, parts) = all(&array_with(3 * API_SLOTS_MAX, (0..2 * most).chain([3 * API_SLOTS_MAX - 1])));
+        assert_eq!(names.len(), 2 * API_ELEMENTS_MAX + 1);
+        assert_eq!(names.last(), Some(&format!("p{}", 3 * API_SLOTS_MAX - 1)));
+        assert!(parts >= 5, "{parts}");
+        assert_eq!(all(&array_with(4, [0, 3].into_iter())), (vec!["p0".to_owned(), "p3".to_owned()], 1));
+        assert_eq!(all(&array_with(API_SLOTS_MAX, std::iter::empty())), (vec![], 1));
+    }
 }

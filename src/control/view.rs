@@ -1,8 +1,10 @@
 //! What the API says about a host: the JSON of its answers, for both sides.
 //!
-//! Invariant: plain values; keys and values of maps are hexadecimal digits .
+//! Invariant: plain values; keys and values of maps are hexadecimal digits.
 
 use serde::{Deserialize, Serialize};
+
+use crate::report::Element;
 
 /// A host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,10 @@ pub struct HookView {
 /// A program that is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramView {
+    /// Its number, which is said as `id:7` where its name would be.
+    pub id: u32,
+    /// Number of the object that it came from.
+    pub object_id: u32,
     /// Object that it came from.
     pub object: String,
     /// Its name.
@@ -120,6 +126,8 @@ pub struct TailCallView {
 /// An object that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectView {
+    /// Its number, which is said as `id:7` where its name would be.
+    pub id: u32,
     /// Its name.
     pub object: String,
     /// Programs that can run.
@@ -142,6 +150,10 @@ pub struct RefusedView {
 /// A map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapView {
+    /// Its number, which is said as `id:7` where its name would be.
+    pub id: u32,
+    /// Number of the object that it came from.
+    pub object_id: u32,
     /// Object that it came from.
     pub object: String,
     /// Its name.
@@ -162,25 +174,9 @@ pub struct MapView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElementsView {
     /// The elements.
-    pub elements: Vec<ElementView>,
+    pub elements: Vec<Element>,
     /// Key behind which the next part begins; none at the end.
     pub next: Option<String>,
-}
-
-/// An element of a map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ElementView {
-    /// Its key.
-    pub key: String,
-    /// Its value, where all workers share one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub value: Option<String>,
-    /// Its values, one a worker, of a per-CPU map.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub values: Vec<String>,
-    /// The program in it, of a program array.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub program: Option<String>,
 }
 
 /// A traffic source.
@@ -262,6 +258,8 @@ pub struct PortView {
 pub struct RunsView {
     /// Its name.
     pub program: String,
+    /// Its number.
+    pub id: u32,
     /// The hook that it sits on, if any.
     pub hook: Option<String>,
     /// The mode in which it runs.

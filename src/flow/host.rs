@@ -253,13 +253,29 @@ impl Host {
         self.objects().set_slot(map, index, program)
     }
 
+    /// Puts a program into a slot of this program array, or empties the slot. The next frame sees it.
+    ///
+    /// # Errors
+    /// [`HostError::NoMap`] and [`HostError::NoProgram`] where it was unloaded meanwhile, [`HostError::NotProgramArray`],
+    /// [`HostError::Slot`]; emptying an empty slot is one with `ENOENT`.
+    pub fn replace_slot(&self, map: &Arc<dyn Map>, index: u32, program: Option<&Arc<Loaded>>) -> Result<(), HostError> {
+        self.objects().replace_slot(map, index, program)
+    }
+
     /// Lets a program sit on a hook, in place of what sat there. When this returns, every frame that arrives is judged by
     /// it.
     ///
     /// # Errors
-    /// [`HostError::Kind`] when it is for another hook; [`HostError::Stopped`].
+    /// [`HostError::NoProgram`] when it was unloaded meanwhile or is another host's; [`HostError::Kind`] when it is for
+    /// another hook; [`HostError::Stopped`].
     pub fn attach(&self, program: &Arc<Loaded>, hook: Hook) -> Result<(), HostError> {
-        self.attach_judge(Arc::<Loaded>::clone(program), hook)
+        self.change(|registry| {
+            // Under the registry's lock, which unloading takes first: nothing is unloaded from here on.
+            if !self.objects().has(program) {
+                return Err(HostError::NoProgram { program: program.name().to_owned() });
+            }
+            registry.attach(Arc::<Loaded>::clone(program), hook)
+        })
     }
 
     /// Lets something that judges sit on a hook, in place of what sat there. When this returns, every frame that arrives
@@ -288,7 +304,7 @@ impl Host {
     /// Changes the mode in which programs run. No frame is lost, and maps keep what they hold.
     ///
     /// # Errors
-    /// [`HostError::NoProgram`] when no program has the name; [`HostError::Stopped`].
+    /// [`HostError::NoProgram`] when no program has the name or number; [`HostError::Stopped`].
     pub fn set_mode(&self, target: &ModeTarget, mode: Mode) -> Result<(), HostError> {
         self.change(|registry| registry.set_mode(target, mode))
     }

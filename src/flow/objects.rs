@@ -84,11 +84,49 @@ impl Objects {
         let array = found.as_program_array();
         let array: &ProgramArray = array
             .ok_or_else(|| HostError::NotProgramArray { map: map.to_owned(), kind: found.def().kind.to_string() })?;
-        let slot = program.map(|name| self.program(name)).transpose()?.map(|program| program.slot());
-        match array.replace(index, slot) {
-            Ok(()) => Ok(()),
-            Err(Errno::ENOENT) if program.is_none() => Ok(()),
-            Err(errno) => Err(HostError::Slot { map: map.to_owned(), index, slot_count: array.slot_count(), errno }),
+        let program = program.map(|name| self.program(name)).transpose()?;
+        match replace(found.as_ref(), array, index, program) {
+            Err(HostError::Slot { errno: Errno::ENOENT, .. }) if program.is_none() => Ok(()),
+            done => done,
         }
     }
+
+    /// Puts a program that was found before into a slot, or empties it, where map and program are loaded still: what was
+    /// unloaded meanwhile would be kept by the slot, and would keep its maps, for ever.
+    pub(super) fn replace_slot(
+        &self,
+        map: &Arc<dyn Map>,
+        index: u32,
+        program: Option<&Arc<Loaded>>,
+    ) -> Result<(), HostError> {
+        let name = || map.def().name.clone();
+        let has_map = |instance: &Instance| instance.maps().iter().any(|(_, own)| Arc::ptr_eq(own, map));
+        if !self.loaded.iter().any(|(_, instance)| has_map(instance)) {
+            return Err(HostError::NoMap { map: name() });
+        }
+        if let Some(program) = program
+            && !self.has(program)
+        {
+            return Err(HostError::NoProgram { program: program.name().to_owned() });
+        }
+        let array = map.as_program_array();
+        let array =
+            array.ok_or_else(|| HostError::NotProgramArray { map: name(), kind: map.def().kind.to_string() })?;
+        replace(map.as_ref(), array, index, program)
+    }
+
+    /// Whether the program is of an object that is loaded.
+    pub(super) fn has(&self, program: &Arc<Loaded>) -> bool {
+        let mut own = self.loaded.iter().flat_map(|(_, instance)| instance.programs());
+        own.any(|own| Arc::ptr_eq(own, program))
+    }
+}
+
+fn replace(map: &dyn Map, array: &ProgramArray, index: u32, program: Option<&Arc<Loaded>>) -> Result<(), HostError> {
+    array.replace(index, program.map(|program| program.slot())).map_err(|errno| HostError::Slot {
+        map: map.def().name.clone(),
+        index,
+        slot_count: array.slot_count(),
+        errno,
+    })
 }

@@ -70,6 +70,8 @@ pub enum ModeTarget {
     All,
     /// The programs of this name.
     Program(String),
+    /// The program with this number.
+    Number(u32),
 }
 
 /// A program that is or was attached.
@@ -167,6 +169,10 @@ impl Registry {
                 if !found {
                     return Err(HostError::NoProgram { program: name.clone() });
                 }
+            }
+            ModeTarget::Number(id) => {
+                let known = self.programs.get_mut(id);
+                known.ok_or_else(|| HostError::NoProgram { program: format!("id:{id}") })?.mode = Some(mode);
             }
         }
         Ok(())

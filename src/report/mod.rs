@@ -5,9 +5,11 @@
 mod capture;
 mod elements;
 mod hexadecimal;
+mod preset;
 mod test_run;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
-pub use elements::{Preset, PresetError, dump, dump_all};
+pub use elements::{Element, dump, dump_all, is_per_cpu, sort};
 pub use hexadecimal::{from_hex, to_hex};
+pub use preset::{Preset, PresetError};
 pub use test_run::{FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun};

@@ -1,4 +1,4 @@
-//! Elements of maps as JSON: what `kumite run` puts into maps before and shows after.
+//! What `kumite run` puts into maps before it runs: elements as JSON.
 //!
 //! ```json
 //! [{"key": "0a000001", "value": "0100000000000000"},
@@ -8,14 +8,19 @@
 //! ```
 //! Bytes are hexadecimal digits, a number (little-endian, as wide as the key or value), or an array of bytes, each a number
 //! or `"0x1f"`, as bpftool prints them. A per-CPU map takes one `value` for all workers or `values`, one a worker; a program
-//! array takes names of programs. The list may stand alone or as `elements` of an object. Dumps have the same form.
+//! array takes names of programs; a queue or stack needs no `key`. The list may stand alone, as `elements` of an object, or
+//! in one under the map's name: what [`super::dump`] and [`super::dump_all`] give is taken. A ring buffer takes `records`,
+//! a list of digits.
+//!
+//! Invariant: what a dump of one instance says can be put into another of the same object.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::hexadecimal::{from_hex, to_hex};
-use crate::limits::MAP_KEY_LEN_MAX;
-use crate::maps::{Errno, Map, MapDef, MapKind};
-use crate::vm::Instance;
+use super::elements::is_per_cpu;
+use super::hexadecimal::from_hex;
+use crate::maps::{Errno, Finish, Map, MapDef, RingBuffer};
+use crate::run::World;
+use crate::vm::{Instance, LoadError};
 
 /// A preset cannot be put into its map.
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +66,14 @@ pub enum PresetError {
         expected: u32,
     },
     /// A slot of a program array names no program.
-    #[error("map {map}: element {index}: no program is called {program}; name one of the object")]
+    #[error("map {map}: element {index}: {source}")]
     NoProgram {
         /// Name of the map.
         map: String,
         /// Which one, from 0.
         index: usize,
-        /// The name.
-        program: String,
+        /// Why it is not there.
+        source: LoadError,
     },
     /// The map does not take the element.
     #[error("map {map}: element {index}: the map refused it ({errno}); see the type of the map")]
@@ -92,24 +97,46 @@ pub struct Preset {
 }
 
 impl Preset {
-    /// Puts the elements into the map. `worker_count`: how many values a per-CPU element has.
+    /// Puts the elements into the map, which is one of an instance in this world.
     ///
     /// # Errors
     /// [`PresetError`]; elements before the wrong one are in the map then.
-    pub fn apply(&self, instance: &Instance, worker_count: u32) -> Result<(), PresetError> {
+    pub fn apply(&self, instance: &Instance, world: &World) -> Result<(), PresetError> {
         let map = instance.map(&self.map).ok_or_else(|| PresetError::NoMap {
             map: self.map.clone(),
             maps: instance.maps().iter().map(|(_, map)| map.def().name.clone()).collect(),
         })?;
         let text: Value =
             serde_json::from_str(&self.json).map_err(|source| PresetError::Json { map: self.map.clone(), source })?;
-        let elements = text.as_array().or_else(|| text.get("elements")?.as_array());
-        let elements = elements.ok_or_else(|| self.form(0, "the file is no list of elements"))?;
-        for (index, element) in elements.iter().enumerate() {
-            let value_count = if is_per_cpu(map.def().kind) { worker_count as usize } else { 1 };
-            self.put(instance, map.as_ref(), value_count, (index, element))?;
+        let (what, missing) = match map.as_ring_buffer() {
+            Some(_) => ("records", "the file is no list of records"),
+            None => ("elements", "the file is no list of elements"),
+        };
+        let inside = |value: &Value| value.get(what).and_then(Value::as_array).cloned();
+        let elements = text.as_array().cloned().or_else(|| inside(&text)).or_else(|| inside(text.get(&self.map)?));
+        for (index, element) in elements.ok_or_else(|| self.form(0, missing))?.iter().enumerate() {
+            match map.as_ring_buffer() {
+                Some(ring) => self.put_record(world, ring, (index, element))?,
+                None => {
+                    let value_count = if is_per_cpu(map.def().kind) { world.worker_count as usize } else { 1 };
+                    self.put(instance, map.as_ref(), value_count, (index, element))?;
+                }
+            }
         }
         Ok(())
+    }
+
+    fn put_record(
+        &self,
+        world: &World,
+        ring: &RingBuffer,
+        (index, record): (usize, &Value),
+    ) -> Result<(), PresetError> {
+        let bytes = record.as_str().and_then(from_hex).ok_or_else(|| self.form(index, "its record is no digits"))?;
+        let refused = |errno| PresetError::Refused { map: self.map.clone(), index, errno };
+        let place = ring.reserve(bytes.len() as u64, 0).ok_or_else(|| refused(Errno::EAGAIN))?;
+        world.cage.write(place.into(), &bytes).expect("a reserved record is writable guest memory");
+        ring.finish(place.into(), Finish::Submit).map_err(refused)
     }
 
     fn form(&self, index: usize, what: &'static str) -> PresetError {
@@ -125,17 +152,18 @@ impl Preset {
     ) -> Result<(), PresetError> {
         let def = map.def();
         let refused = |errno| PresetError::Refused { map: self.map.clone(), index, errno };
-        let key = element.get("key").ok_or_else(|| self.form(index, "it has no key"))?;
-        let key = self.bytes(index, "key", key, def.key_len)?;
+        let key = match element.get("key") {
+            // Queues and stacks have none.
+            None if def.key_len == 0 => Vec::new(),
+            None => return Err(self.form(index, "it has no key")),
+            Some(key) => self.bytes(index, "key", key, def.key_len)?,
+        };
         if let Some(array) = map.as_program_array() {
             let name = element.get("program").and_then(Value::as_str);
             let name = name.ok_or_else(|| self.form(index, "it names no program"))?;
             let slot = key.first_chunk().map(|slot| u32::from_le_bytes(*slot)).ok_or(Errno::EINVAL).map_err(refused)?;
-            let program = instance.program(name).ok_or_else(|| PresetError::NoProgram {
-                map: self.map.clone(),
-                index,
-                program: name.to_owned(),
-            })?;
+            let program = instance.expect_program(name);
+            let program = program.map_err(|source| PresetError::NoProgram { map: self.map.clone(), index, source })?;
             return array.replace(slot, Some(program.slot())).map_err(refused);
         }
         let value = if let Some(values) = element.get("values").and_then(Value::as_array) {
@@ -148,7 +176,11 @@ impl Preset {
             let value = element.get("value").ok_or_else(|| self.form(index, "it has no value"))?;
             self.value(index, def, value)?.repeat(value_count)
         };
-        map.host_update(&key, &value, 0).map_err(refused)
+        match map.host_update(&key, &value, 0) {
+            // A dump shows what is read-only too; that it stays as it is is no mistake.
+            Err(Errno::EPERM) if map.host_lookup(&key).as_ref() == Ok(&value) => Ok(()),
+            done => done.map_err(refused),
+        }
     }
 
     /// A value, padded as per-CPU maps want it.
@@ -194,77 +226,18 @@ fn byte(value: &Value) -> Option<u8> {
     }
 }
 
-fn is_per_cpu(kind: MapKind) -> bool {
-    // percpu_hash, percpu_array, lru_percpu_hash
-    matches!(kind.0, 5 | 6 | 10)
-}
-
-/// All elements of a map. The records of a ring buffer are taken out of it.
-#[must_use]
-pub fn dump(map: &dyn Map) -> Value {
-    let def = map.def();
-    let mut elements = Vec::new();
-    if let Some(array) = map.as_program_array() {
-        let guard = crossbeam::epoch::pin();
-        for index in 0..array.slot_count() {
-            if let Some(slot) = array.slot(index, &guard) {
-                elements.push(json!({"key": to_hex(&index.to_le_bytes()), "program": slot.name}));
-            }
-        }
-    } else if let Some(ring) = map.as_ring_buffer() {
-        let mut records = Vec::new();
-        ring.read(|record| records.push(to_hex(record)));
-        return json!({
-            "type": def.kind.to_string(),
-            "max_entries": def.max_entries,
-            "records": records,
-            "lost": ring.lost(),
-        });
-    } else if def.key_len > 0 && def.key_len <= MAP_KEY_LEN_MAX {
-        let mut key = map.next_key(None).ok();
-        // A map that others change meanwhile may begin anew for ever.
-        while let Some(at) = key.filter(|_| elements.len() < def.max_entries as usize) {
-            if let Ok(value) = map.host_lookup(&at) {
-                elements.push(element(def, &at, &value));
-            }
-            key = map.next_key(Some(&at)).ok();
-        }
-    }
-    json!({
-        "type": def.kind.to_string(),
-        "key_len": def.key_len,
-        "value_len": def.value_len,
-        "max_entries": def.max_entries,
-        "elements": elements,
-    })
-}
-
-fn element(def: &MapDef, key: &[u8], value: &[u8]) -> Value {
-    if !is_per_cpu(def.kind) {
-        return json!({"key": to_hex(key), "value": to_hex(value)});
-    }
-    let stride = usize::try_from(def.value_stride()).unwrap_or(usize::MAX).max(1);
-    let values = value.chunks(stride).map(|value| to_hex(&value[..value.len().min(def.value_len as usize)]));
-    json!({"key": to_hex(key), "values": values.collect::<Vec<_>>()})
-}
-
-/// All maps of an instance by name, each as [`dump`] gives it.
-#[must_use]
-pub fn dump_all(instance: &Instance) -> Value {
-    instance.maps().iter().map(|(_, map)| (map.def().name.clone(), dump(map.as_ref()))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-
     use crate::elf::{Object, ObjectMap};
+    use crate::maps::{MAP_TYPES, MapKind};
+    use crate::report::{dump, dump_all};
+    use crate::run::Clock;
 
-    use crate::run::{Clock, World};
-
-    fn instance() -> Instance {
+    /// An instance with a map of each form, in a world with two workers.
+    fn instance() -> (Instance, Arc<World>) {
         let world = Arc::new(World::new(2, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
         let map = |name: &str, kind, value_len| {
             ObjectMap::new(MapDef {
@@ -285,15 +258,15 @@ mod tests {
             license: None,
             btf: None,
         };
-        Instance::load(&world, &object).expect("two maps")
+        (Instance::load(&world, &object).expect("two maps"), world)
     }
 
-    fn put(instance: &Instance, map: &str, json: &str) -> Result<(), String> {
+    fn put((instance, world): &(Instance, Arc<World>), map: &str, json: &str) -> Result<(), String> {
         let preset = Preset { map: map.to_owned(), json: json.to_owned() };
-        preset.apply(instance, 2).map_err(|error| error.to_string())
+        preset.apply(instance, world).map_err(|error| error.to_string())
     }
 
-    fn elements(instance: &Instance, map: &str) -> String {
+    fn elements((instance, _): &(Instance, Arc<World>), map: &str) -> String {
         dump(instance.map(map).expect("a map").as_ref())["elements"].to_string()
     }
 
@@ -321,7 +294,7 @@ mod tests {
                 r#"[{{"key":"00000000",{zeros}}},{{"key":"01000000","values":["feffff","feffff"]}},{{"key":"02000000","values":["010000","020000"]}},{{"key":"03000000",{zeros}}}]"#
             )
         );
-        let all = dump_all(&instance);
+        let all = dump_all(&instance.0);
         assert_eq!(all["flows"]["type"], "hash");
         assert_eq!(all["counts"]["max_entries"], 4);
     }
@@ -374,5 +347,95 @@ mod tests {
         ] {
             assert_eq!(put(&instance, map, json), Err(error), "{json}");
         }
+    }
+
+    /// Maps of every type, with a program for the program array.
+    fn of_every_type() -> (Instance, Arc<World>) {
+        let (_, world) = instance();
+        let mut maps = Vec::new();
+        for map_type in MAP_TYPES {
+            let (key_len, value_len, max_entries, flags) = match map_type.kind {
+                MapKind::QUEUE | MapKind::STACK => (0, 3, 4, 0),
+                MapKind::RING_BUFFER => (0, 0, 4096, 0),
+                MapKind::LPM_TRIE => (8, 3, 4, 1),
+                MapKind::PROGRAM_ARRAY => (4, 4, 4, 0),
+                _ => (4, 3, 4, 0),
+            };
+            let name = map_type.kind.to_string();
+            maps.push(ObjectMap::new(MapDef {
+                name,
+                kind: map_type.kind,
+                key_len,
+                value_len,
+                max_entries,
+                flags,
+                ..MapDef::default()
+            }));
+        }
+        let name = ".rodata".to_owned();
+        let kind = MapKind::ARRAY;
+        let def = MapDef { name, kind, key_len: 4, value_len: 4, max_entries: 1, ..MapDef::default() };
+        maps.push(ObjectMap { contents: vec![1, 2, 3, 4], frozen: true, ..ObjectMap::new(def) });
+        let raw = crate::program::RawProgram {
+            name: "out".to_owned(),
+            slots: crate::isa::assemble("r0 = 0\nexit").expect("text of the test"),
+            ..Default::default()
+        };
+        let program = crate::program::Program::check(raw, crate::verdict::ProgramKind::Xdp).expect("well-formed");
+        let object = Object {
+            name: "all.o".to_owned(),
+            programs: vec![Arc::new(program)],
+            refused: Vec::new(),
+            maps,
+            license: None,
+            btf: None,
+        };
+        (Instance::load(&world, &object).expect("maps of every type"), world)
+    }
+
+    #[test]
+    fn what_a_dump_says_is_taken_back_by_a_map_of_every_type() {
+        let first = of_every_type();
+        for map_type in MAP_TYPES {
+            let name = map_type.kind.to_string();
+            let elements = match map_type.kind {
+                MapKind::QUEUE | MapKind::STACK => r#"[{"value": "010203"}, {"value": "040506"}]"#,
+                MapKind::RING_BUFFER => r#"{"records": ["0102", "030405060708090a0b"]}"#,
+                MapKind::LPM_TRIE => {
+                    r#"[{"key": "180000000a000100", "value": 7}, {"key": "080000000a000000", "value": 8}]"#
+                }
+                MapKind::PROGRAM_ARRAY => r#"[{"key": 2, "program": "out"}]"#,
+                kind if is_per_cpu(kind) => r#"[{"key": 3, "values": [1, 2]}, {"key": 1, "values": [3, 4]}]"#,
+                _ => r#"[{"key": 3, "value": 1}, {"key": 1, "value": 2}]"#,
+            };
+            put(&first, &name, elements).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let all = dump_all(&first.0);
+        let second = of_every_type();
+        for (name, dumped) in all.as_object().expect("an object") {
+            let count = dumped.get("elements").or(dumped.get("records")).expect("a list").as_array().expect("a list");
+            assert!(!count.is_empty(), "{name} is empty: nothing is shown by it");
+            // Both the map's own part and the whole file are taken.
+            let text = if name.contains("hash") { all.to_string() } else { dumped.to_string() };
+            put(&second, name, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert_eq!(dump_all(&second.0), all);
+        let changed = put(&second, ".rodata", r#"[{"key": 0, "value": 7}]"#);
+        let refused = "map .rodata: element 0: the map refused it (EPERM); see the type of the map";
+        assert_eq!(changed, Err(refused.to_owned()), "what is read-only stays as it is");
+    }
+
+    #[test]
+    fn elements_come_in_an_order_that_is_not_that_of_their_coming() {
+        let (one, other) = (instance(), instance());
+        put(&one, "flows", r#"[{"key": 1, "value": 1}, {"key": 2, "value": 2}, {"key": 3, "value": 3}]"#)
+            .expect("taken");
+        put(&other, "flows", r#"[{"key": 3, "value": 3}, {"key": 1, "value": 1}, {"key": 2, "value": 2}]"#)
+            .expect("taken");
+        assert_eq!(elements(&one, "flows"), elements(&other, "flows"));
+        assert!(elements(&one, "flows").starts_with(r#"[{"key":"01000000""#));
+        put(&one, "counts", r#"[{"key": 1, "value": 1}]"#).expect("taken");
+        let counts = elements(&one, "counts");
+        assert!(counts.find(r#""01000000""#) < counts.find(r#""02000000""#), "{counts}");
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::elements::{Preset, PresetError};
 use super::hexadecimal::to_hex;
+use super::preset::{Preset, PresetError};
 use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, TAIL_RESERVE};
@@ -162,7 +162,7 @@ impl TestRun {
         let instance = Instance::load(&world, request.object)?;
         let program = Arc::clone(choose(&instance, request)?);
         for preset in request.presets {
-            preset.apply(&instance, world.worker_count)?;
+            preset.apply(&instance, &world)?;
         }
         let chunk = world.cage.alloc(RUN_CHUNK_LEN.into(), "the frame")?;
         let ctx = world.cage.alloc(Context::LEN.into(), "the context")?;

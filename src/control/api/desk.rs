@@ -9,7 +9,7 @@ use crate::control::journal::Journal;
 use crate::control::source::Sending;
 use crate::control::view::EventsView;
 use crate::flow::{Host, InstanceId};
-use crate::maps::Map;
+use crate::maps::{Map, MapId};
 use crate::vm::{Instance, Loaded};
 
 /// Where commands for one host arrive.
@@ -87,9 +87,11 @@ impl Desk {
         self.host.instances().into_iter()
     }
 
-    /// The newest object of this name.
+    /// The object that `NAME` (the newest of it), `id:NUMBER` or `NUMBER` means.
     pub(super) fn object(&self, name: &str) -> Result<(InstanceId, Arc<Instance>), Refusal> {
+        let has_number = |id: &InstanceId| number(name) == Some(id.0);
         let found = self.objects().rev().find(|(_, instance)| instance.name() == name);
+        let found = found.or_else(|| self.objects().find(|(id, _)| has_number(id)));
         found.ok_or_else(|| Refusal::Absent { kind: "object", name: name.to_owned(), mend: "see kumite prog list" })
     }
 
@@ -107,28 +109,52 @@ impl Desk {
         Err(Refusal::Conflict { place: name.to_owned(), what, mend: format!("say for example {}/{name}", owners[0]) })
     }
 
-    /// The program called `NAME`, where one object has it, or `OBJECT/NAME`.
+    /// The program that is meant by `NAME`, where one object has it, `OBJECT/NAME`, `id:NUMBER` or `NUMBER`.
     pub(super) fn program(&self, name: &str) -> Result<Arc<Loaded>, Refusal> {
         if let Some((object, name)) = name.rsplit_once('/') {
             let (_, instance) = self.object(object)?;
             return instance.expect_program(name).cloned().map_err(|error| Refusal::Guest { text: error.to_string() });
         }
+        if let Some(number) = number(name) {
+            let programs = self.objects().flat_map(|(_, object)| object.programs().to_vec());
+            let found = programs.into_iter().find(|program| program.linked().id() == number);
+            let mend = "see kumite prog list";
+            return found.ok_or_else(|| Refusal::Absent { kind: "program", name: name.to_owned(), mend });
+        }
         self.unique(name, |object| object.program(name).is_some())?;
         self.host.program(name).map_err(|error| super::programs::refusal(&error))
     }
 
-    /// The map called `NAME`, where one object has it, or `OBJECT/NAME`, with the object's name.
-    pub(super) fn map(&self, name: &str) -> Result<(String, Arc<dyn Map>), Refusal> {
-        let own = |(_, instance): (InstanceId, Arc<Instance>), name: &str| {
-            instance.map(name).map(|map| (instance.name().to_owned(), Arc::clone(map)))
+    /// The map that is meant by `NAME`, where one object has it, `OBJECT/NAME`, `id:NUMBER` or `NUMBER`.
+    pub(super) fn map(&self, name: &str) -> Result<FoundMap, Refusal> {
+        let own = |(object, instance): (InstanceId, Arc<Instance>), is_meant: &dyn Fn(MapId, &dyn Map) -> bool| {
+            let (id, map) = instance.maps().iter().find(|(id, map)| is_meant(*id, map.as_ref()))?;
+            Some(FoundMap { object, object_name: instance.name().to_owned(), id: *id, map: Arc::clone(map) })
         };
         let found = match name.rsplit_once('/') {
-            Some((object, name)) => own(self.object(object)?, name),
+            Some((object, name)) => own(self.object(object)?, &|_, map| map.def().name == name),
             None => {
                 self.unique(name, |object| object.map(name).is_some())?;
-                self.objects().rev().find_map(|object| own(object, name))
+                let named = self.objects().rev().find_map(|object| own(object, &|_, map| map.def().name == name));
+                named.or_else(|| self.objects().find_map(|object| own(object, &|id, _| number(name) == Some(id.0))))
             }
         };
         found.ok_or_else(|| Refusal::Absent { kind: "map", name: name.to_owned(), mend: "see kumite map list" })
     }
+}
+
+/// A map that a request names.
+#[derive(Debug)]
+pub(super) struct FoundMap {
+    pub(super) object: InstanceId,
+    pub(super) object_name: String,
+    pub(super) id: MapId,
+    pub(super) map: Arc<dyn Map>,
+}
+
+/// The number in `id:7` or `7`.
+fn number(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("id:").unwrap_or(name);
+    // The parser takes a sign too.
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
 }

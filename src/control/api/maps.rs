@@ -7,21 +7,24 @@ use serde_json::{Value, json};
 use super::Desk;
 use crate::control::view::MapView;
 use crate::control::{Body, Call, Refusal, Route, elements};
-use crate::maps::{Errno, MapDef};
+use crate::flow::{HostError, InstanceId};
+use crate::maps::{Map, MapDef, MapId};
 
 pub(super) const MAPS: Route<Desk> =
     Route { path: "/v1/maps", method: Method::GET, what: "All maps.", body: Body::Json, answer: maps };
 
 fn maps(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     let mut views = Vec::new();
-    for (_, instance) in desk.objects() {
-        views.extend(instance.maps().iter().map(|(_, map)| view(instance.name(), map.def())));
+    for (id, instance) in desk.objects() {
+        views.extend(instance.maps().iter().map(|(map_id, map)| view(id, instance.name(), *map_id, map.def())));
     }
     Ok(json!(views))
 }
 
-fn view(object: &str, def: &MapDef) -> MapView {
+fn view(object_id: InstanceId, object: &str, id: MapId, def: &MapDef) -> MapView {
     MapView {
+        id: id.0,
+        object_id: object_id.0,
         object: object.to_owned(),
         name: def.name.clone(),
         kind: def.kind.to_string(),
@@ -36,8 +39,8 @@ pub(super) const MAP: Route<Desk> =
     Route { path: "/v1/maps/{map}", method: Method::GET, what: "One map.", body: Body::Json, answer: map };
 
 fn map(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let (object, map) = desk.map(call.param("map"))?;
-    Ok(json!(view(&object, map.def())))
+    let found = desk.map(call.param("map"))?;
+    Ok(json!(view(found.object, &found.object_name, found.id, found.map.def())))
 }
 
 pub(super) const ELEMENTS: Route<Desk> = Route {
@@ -49,7 +52,7 @@ pub(super) const ELEMENTS: Route<Desk> = Route {
 };
 
 fn all(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let (_, map) = desk.map(call.param("map"))?;
+    let map = desk.map(call.param("map"))?.map;
     let after = call.query("after").map(|digits| elements::key(&*map, digits)).transpose()?;
     Ok(json!(elements::part(&*map, after.as_deref())?))
 }
@@ -63,7 +66,7 @@ pub(super) const LOOKUP: Route<Desk> = Route {
 };
 
 fn lookup(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let (_, map) = desk.map(call.param("map"))?;
+    let map = desk.map(call.param("map"))?.map;
     let key = elements::key(&*map, call.param("key"))?;
     Ok(json!(elements::lookup(&*map, &key)?))
 }
@@ -86,7 +89,7 @@ struct Update {
 }
 
 fn update(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let (_, map) = desk.map(call.param("map"))?;
+    let map = desk.map(call.param("map"))?.map;
     let key = elements::key(&*map, call.param("key"))?;
     let wanted: Update = call.json()?;
     let flags = wanted.flags.as_deref().unwrap_or("any");
@@ -96,9 +99,8 @@ fn update(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
         }
         (None, Some(program)) if map.as_program_array().is_some() => {
             let program = desk.program(&program)?;
-            let array = map.as_program_array().expect("just seen");
-            let replaced = array.replace(elements::index(&*map, &key)?, Some(program.slot()));
-            replaced.map_err(|errno| elements::refusal(&*map, "storing", errno))?;
+            let replaced = desk.host().replace_slot(&map, elements::index(&*map, &key)?, Some(&program));
+            replaced.map_err(|error| slot_refusal(&*map, "storing", &error))?;
         }
         (value, program) => {
             let what = match (value, program) {
@@ -126,14 +128,22 @@ pub(super) const DELETE: Route<Desk> = Route {
 };
 
 fn delete(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let (_, map) = desk.map(call.param("map"))?;
+    let map = desk.map(call.param("map"))?.map;
     let key = elements::key(&*map, call.param("key"))?;
     match map.as_program_array() {
-        Some(array) => {
-            let emptied = array.replace(elements::index(&*map, &key)?, None);
-            emptied.map_err(|errno: Errno| elements::refusal(&*map, "deleting", errno))?;
+        Some(_) => {
+            let emptied = desk.host().replace_slot(&map, elements::index(&*map, &key)?, None);
+            emptied.map_err(|error| slot_refusal(&*map, "deleting", &error))?;
         }
         None => elements::delete(&*map, &key)?,
     }
     Ok(json!({}))
+}
+
+/// What the map itself says of a slot is told as of any other element.
+fn slot_refusal(map: &dyn Map, doing: &str, error: &HostError) -> Refusal {
+    match error {
+        HostError::Slot { errno, .. } => elements::refusal(map, doing, *errno),
+        other => super::programs::refusal(other),
+    }
 }

@@ -17,11 +17,13 @@ pub(super) const PROGRAMS: Route<Desk> =
 fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     let stats = desk.host().stats().programs;
     let mut views = Vec::new();
-    for (_, instance) in desk.objects() {
+    for (id, instance) in desk.objects() {
         for loaded in instance.programs() {
             let program = loaded.linked().program();
             let known = stats.iter().find(|known| known.id == loaded.linked().id());
             views.push(ProgramView {
+                id: loaded.linked().id(),
+                object_id: id.0,
                 object: instance.name().to_owned(),
                 name: program.name().to_owned(),
                 kind: program.kind().name().to_owned(),
@@ -58,6 +60,7 @@ fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
         .iter()
         .map(|refused| RefusedView { name: refused.name.clone(), why: refused.refusal.to_string() });
     Ok(json!(ObjectView {
+        id: id.0,
         object: name,
         programs: instance.programs().iter().map(|program| program.linked().program().name().to_owned()).collect(),
         refused: refused.collect(),
@@ -104,7 +107,7 @@ pub(super) const UNLOAD: Route<Desk> = Route {
 fn unload(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let (id, instance) = desk.object(call.param("object"))?;
     desk.host().unload(id).map_err(|error| refusal(&error))?;
-    Ok(json!({ "object": instance.name() }))
+    Ok(json!({ "id": id.0, "object": instance.name() }))
 }
 
 pub(super) const HOOKS: Route<Desk> = Route {
@@ -193,7 +196,12 @@ fn set_mode(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     })?;
     let target = match wanted.program.as_str() {
         "all" => ModeTarget::All,
-        name => ModeTarget::Program(desk.program(name)?.linked().program().name().to_owned()),
+        name => {
+            let program = desk.program(name)?;
+            let own = program.linked().program().name();
+            // A bare name means all of the name; what tells one of them apart means that one.
+            if name == own { ModeTarget::Program(own.to_owned()) } else { ModeTarget::Number(program.linked().id()) }
+        }
     };
     desk.host().set_mode(&target, mode).map_err(|error| refusal(&error))?;
     Ok(json!({ "program": wanted.program, "mode": mode.name() }))

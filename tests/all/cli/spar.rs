@@ -182,7 +182,7 @@ fn objects_are_loaded_attached_and_unloaded_while_the_host_runs() {
     let loaded = host.ask(&["prog", "load", BALANCER]);
     assert_eq!(
         loaded,
-        "balancer.o: programs backend_0, backend_1, backend_local, balance; maps backends, counters, .rodata\n"
+        "balancer.o (id:1): programs backend_0, backend_1, backend_local, balance; maps backends, counters, .rodata\n"
     );
     assert_eq!(host.ask(&["prog", "attach", "balance", "xdp"]), "xdp: balance\n");
     let listed = host.json(&["prog", "list"]);

@@ -281,3 +281,73 @@ fn a_stopped_host_says_so() {
     let (status, text) = served.refused(Method::PUT, "/v1/hooks/xdp", &json!({ "program": "balance" }));
     assert_eq!((status, text.as_str()), (500, "host A: stopped; start another"));
 }
+
+#[test]
+fn what_was_unloaded_is_neither_attached_nor_put_into_a_slot() {
+    let served = Served::with_objects();
+    let host = &served.host;
+    let (id, _) = host.instances().into_iter().find(|(_, object)| object.name() == "lb.o").expect("loaded");
+    let (map, program) = (host.map("backends").expect("loaded"), host.program("backend_0").expect("loaded"));
+    host.replace_slot(&map, 2, Some(&program)).expect("both are loaded");
+    host.unload(id).expect("on no hook");
+    let refused = [
+        host.attach(&program, kumite::flow::Hook::Xdp).expect_err("unloaded").to_string(),
+        host.replace_slot(&map, 1, Some(&program)).expect_err("unloaded").to_string(),
+    ];
+    assert_eq!(
+        refused,
+        [
+            "program backend_0: not loaded; load an object that has it",
+            "map backends: not loaded; load an object that has it"
+        ]
+    );
+    let again = served.client.call(&Method::POST, "/v1/objects?name=lb.o", BALANCER.into()).expect("an object");
+    assert_eq!(again["id"], id.0 + 2);
+    let map = host.map("backends").expect("loaded");
+    let error = host.replace_slot(&map, 1, Some(&program)).expect_err("of the object before");
+    assert_eq!(error.to_string(), "program backend_0: not loaded; load an object that has it");
+    assert_eq!(host.attached(kumite::flow::Hook::Xdp), None);
+}
+
+#[test]
+fn an_object_loaded_twice_is_reached_by_its_numbers() {
+    let served = Served::start();
+    let load = || served.client.call(&Method::POST, "/v1/objects?name=fw.o", FIREWALL.into()).expect("an object");
+    let [old, new] = [load(), load()].map(|object| object["id"].clone());
+    assert_ne!(old, new);
+    let programs = served.client.get("/v1/programs").expect("an answer");
+    let id_of = |object: &Value| {
+        let own = programs.as_array().expect("a list").iter().find(|program| program["object_id"] == *object);
+        own.expect("listed")["id"].clone()
+    };
+    let old_program = id_of(&old);
+    let put = |path: &str, body: Value| served.client.send(&Method::PUT, path, &body).expect("done");
+    put("/v1/hooks/xdp", json!({ "program": format!("id:{old_program}") }));
+    let stats = served.client.get("/v1/stats").expect("the books");
+    let on_hook: Vec<&Value> =
+        stats["programs"].as_array().expect("a list").iter().filter(|p| !p["hook"].is_null()).collect();
+    assert_eq!((on_hook.len(), &on_hook[0]["id"]), (1, &old_program));
+    put("/v1/modes", json!({ "program": old_program.to_string(), "mode": "verify" }));
+    let programs = served.client.get("/v1/programs").expect("an answer");
+    let modes = programs.as_array().expect("a list").iter().map(|program| program["mode"].clone());
+    assert_eq!(modes.collect::<Vec<_>>(), [json!("verify"), json!("fast")]);
+
+    // Maps by their own number, and by that of their object.
+    let element = "/elements/070000000a000000";
+    let maps = served.client.get("/v1/maps").expect("an answer");
+    let blocklist = maps.as_array().expect("a list").iter().find(|map| map["name"] == "blocklist").expect("listed");
+    assert_eq!(blocklist["object_id"], old);
+    put(&format!("/v1/maps/id%3A{}{element}", blocklist["id"]), json!({ "value": "0000000000000001" }));
+    let value = |map: &str| served.client.get(&format!("/v1/maps/{map}{element}"));
+    assert_eq!(value(&format!("id%3A{old}%2Fblocklist")).expect("there")["value"], "0000000000000001");
+    assert!(value("blocklist").is_err(), "the newest object has another");
+
+    let served_path = format!("/v1/objects/id%3A{old}");
+    let in_use = served.refused(Method::DELETE, &served_path, &json!({})).1;
+    assert_eq!(in_use, "object fw.o: its program firewall sits on hook xdp; detach it first");
+    served.client.call(&Method::DELETE, &format!("/v1/objects/{new}"), Default::default()).expect("unloaded");
+    let absent = served.refused(Method::DELETE, "/v1/objects/id:99", &json!({}));
+    assert_eq!(absent, (404, "object id:99: the host has none of this name; see kumite prog list".to_owned()));
+    let absent = served.refused(Method::PUT, "/v1/hooks/xdp", &json!({ "program": "id:999999" }));
+    assert_eq!(absent.1, "program id:999999: the host has none of this name; see kumite prog list");
+}

@@ -1,0 +1,137 @@
+//! Elements of maps as text, as dumps and the control API show them.
+//!
+//! Invariant: [`super::Preset`] takes what [`dump`] gives; two dumps of equal contents are equal.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::hexadecimal::to_hex;
+use crate::limits::MAP_KEY_LEN_MAX;
+use crate::maps::{Map, MapDef, MapKind, Slot};
+use crate::vm::Instance;
+
+/// An element of a map. Keys and values are hexadecimal digits in memory order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Element {
+    /// Its key; empty in queues and stacks.
+    pub key: String,
+    /// Its value, where all workers share one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub value: Option<String>,
+    /// Its values, one a worker, of a per-CPU map.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub values: Vec<String>,
+    /// The program in it, of a program array.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub program: Option<String>,
+}
+
+impl Element {
+    /// An element with the value that [`Map::host_lookup`] gave.
+    #[must_use]
+    pub fn of_value(def: &MapDef, key: &[u8], value: &[u8]) -> Self {
+        let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).unwrap_or(usize::MAX));
+        let (value, values) = if is_per_cpu(def.kind) && stride > 0 {
+            let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
+            (None, each.collect())
+        } else {
+            (Some(to_hex(value)), Vec::new())
+        };
+        Self { key: to_hex(key), value, values, program: None }
+    }
+
+    /// A slot of a program array.
+    #[must_use]
+    pub fn of_slot(index: u32, slot: &Slot) -> Self {
+        let key = to_hex(&index.to_le_bytes());
+        Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()) }
+    }
+}
+
+/// Whether an element has a value for each worker.
+#[must_use]
+pub fn is_per_cpu(kind: MapKind) -> bool {
+    [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH].contains(&kind)
+}
+
+/// All elements of a map: those of hashes and tries by key, those of arrays by index, those of queues and stacks from the
+/// one that went in first. The records of a ring buffer are taken out of it; nobody else may use a queue or stack meanwhile.
+#[must_use]
+pub fn dump(map: &dyn Map) -> Value {
+    let def = map.def();
+    if let Some(ring) = map.as_ring_buffer() {
+        let mut records = Vec::new();
+        ring.read(|record| records.push(to_hex(record)));
+        return json!({
+            "type": def.kind.to_string(),
+            "max_entries": def.max_entries,
+            "records": records,
+            "lost": ring.lost(),
+        });
+    }
+    let elements = if let Some(array) = map.as_program_array() {
+        let guard = crossbeam::epoch::pin();
+        let slots = (0..array.slot_count()).filter_map(|index| Some((index, array.slot(index, &guard)?)));
+        slots.map(|(index, slot)| Element::of_slot(index, slot)).collect()
+    } else if def.key_len == 0 {
+        queued(map)
+    } else if def.key_len <= MAP_KEY_LEN_MAX {
+        walked(map)
+    } else {
+        Vec::new()
+    };
+    json!({
+        "type": def.kind.to_string(),
+        "key_len": def.key_len,
+        "value_len": def.value_len,
+        "max_entries": def.max_entries,
+        "elements": elements,
+    })
+}
+
+fn walked(map: &dyn Map) -> Vec<Element> {
+    let def = map.def();
+    let mut elements = Vec::new();
+    let mut key = map.next_key(None).ok();
+    // A map that others change meanwhile may begin anew for ever.
+    while let Some(at) = key.filter(|_| elements.len() < def.max_entries as usize) {
+        if let Ok(value) = map.host_lookup(&at) {
+            elements.push(Element::of_value(def, &at, &value));
+        }
+        key = map.next_key(Some(&at)).ok();
+    }
+    sort(def.kind, &mut elements);
+    elements
+}
+
+/// Puts elements into an order that depends on nothing but the map's contents. Arrays come by index already.
+pub fn sort(kind: MapKind, elements: &mut [Element]) {
+    if ![MapKind::ARRAY, MapKind::PERCPU_ARRAY, MapKind::PROGRAM_ARRAY].contains(&kind) {
+        // Digits are in the order of their bytes.
+        elements.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+}
+
+/// The values of a queue or stack: taken out, and put back in the same order.
+fn queued(map: &dyn Map) -> Vec<Element> {
+    let def = map.def();
+    let mut value = vec![0; def.value_len as usize];
+    let mut values = Vec::new();
+    while values.len() < def.max_entries as usize && map.pop(&mut value).is_ok() {
+        values.push(value.clone());
+    }
+    if def.kind == MapKind::STACK {
+        values.reverse();
+    }
+    for value in &values {
+        // There is room: it was there before.
+        let _ = map.push(value, 0);
+    }
+    values.iter().map(|value| Element::of_value(def, &[], value)).collect()
+}
+
+/// All maps of an instance by name, each as [`dump`] gives it.
+#[must_use]
+pub fn dump_all(instance: &Instance) -> Value {
+    instance.maps().iter().map(|(_, map)| (map.def().name.clone(), dump(map.as_ref()))).collect()
+}
