@@ -1,6 +1,9 @@
-//! Every bound of kumite, as a named constant with its reason.
+//! The bounds that people, programs and peers meet, each a named constant with its reason.
 //!
-//! Invariant: only numbers; a bound that is not here does not exist.
+//! What only one file's way of doing things needs (how often a reader starts again, how deep a chain is followed, how often
+//! a loop looks) stands at the top of that file, named and with its reason too.
+//!
+//! Invariant: only numbers.
 
 /// Size of the cage in bytes: what a 32-bit guest address can reach.
 pub const CAGE_LEN: u64 = 1 << 32;
@@ -57,6 +60,8 @@ pub const FUEL_MAX: u64 = 64 << 20;
 /// Fuel below which `may_goto` leaves its loop, so that a program built for it ends by itself.
 pub const FUEL_MAY_GOTO: u64 = FUEL_DEFAULT / 4;
 
+/// Lines of `bpf_trace_printk` that `kumite run` keeps of one frame: the first ones tell the story.
+pub const RUN_TRACE_LINES_MAX: usize = 1000;
 /// Free bytes before a frame; the kernel's `XDP_PACKET_HEADROOM`.
 pub const HEADROOM: u32 = 256;
 /// Bytes of a chunk behind the frame that `bpf_xdp_adjust_tail` may not grow into; the kernel keeps its
@@ -103,11 +108,17 @@ pub const DRAIN_MS_MAX: u64 = 200;
 pub const CLOSE_MS_MAX: u64 = 1000;
 /// Milliseconds for which a busy address is asked for again: the kernel frees the sockets of a ring a little later.
 pub const BIND_RETRY_MS_MAX: u64 = 200;
-/// Events (trace lines, traps) that a host keeps for whoever reads them; further ones are counted and dropped.
+/// Events (trace lines, traps) that a host keeps for whoever reads them: the newest; older ones are counted and dropped.
 pub const EVENTS_MAX: usize = 4096;
 
 /// Bytes of an object file that the loader reads.
 pub const OBJECT_LEN_MAX: u64 = 64 << 20;
+/// Characters of an object's name on a host; longer ones are cut.
+pub const OBJECT_NAME_LEN_MAX: usize = 128;
+/// Bytes of a capture that `kumite run` reads; a host takes one of [`OBJECT_LEN_MAX`].
+pub const CAPTURE_LEN_MAX: u64 = 1 << 30;
+/// Bytes of a file with elements of a map that `kumite run` reads.
+pub const PRESET_LEN_MAX: u64 = 256 << 20;
 /// Slots of all programs of one object, subprograms counted for each program that calls them, and eight bytes of a
 /// function's name as one. Bounds the loader's memory.
 pub const OBJECT_SLOTS_MAX: usize = 2_000_000;
@@ -130,6 +141,10 @@ pub const API_HEAD_LEN_MAX: usize = 16 << 10;
 pub const API_HEAD_TIME_MAX_MS: u64 = 5_000;
 /// Milliseconds that a request's body may take to arrive.
 pub const API_BODY_TIME_MAX_MS: u64 = 20_000;
+/// Milliseconds that a host may take to accept a connection.
+pub const API_CONNECT_TIME_MAX_MS: u64 = 5_000;
+/// Milliseconds to wait for another process that takes the same address in the same moment.
+pub const API_CLAIM_TIME_MAX_MS: u64 = 2_000;
 /// Milliseconds that one connection lasts, answer included: more than the largest object takes to load.
 pub const API_CONNECTION_TIME_MAX_MS: u64 = 120_000;
 /// Bytes of a request's body where the route takes neither an object nor a capture.
@@ -153,6 +168,8 @@ pub const API_ELEMENTS_MAX: usize = 4096;
 pub const API_SLOTS_MAX: u32 = 1 << 16;
 /// Bytes of keys and values after which an answer ends early.
 pub const API_ELEMENTS_LEN_MAX: usize = 1 << 20;
+/// Milliseconds that a request for events waits for one at most.
+pub const API_WAIT_MS_MAX: u64 = 10_000;
 /// Events of a host that its control API remembers.
 pub const JOURNAL_EVENTS_MAX: usize = 4096;
 /// Bytes of a ring-buffer record that it remembers.

@@ -1,4 +1,6 @@
 //! What commands that ask a running host have in common.
+//!
+//! Invariant: an answer of another form than this version knows is an error and never half shown.
 
 use clap::Args;
 use serde::de::DeserializeOwned;

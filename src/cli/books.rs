@@ -1,4 +1,6 @@
-//! The books of a host, for people: every received frame stands in them exactly once.
+//! The books of a host, for people.
+//!
+//! Invariant: every received frame stands in them exactly once; where it does not, they say so.
 
 use super::table::grouped;
 use crate::control::view::PortView;
@@ -19,18 +21,25 @@ pub(super) fn line(port: &PortView) -> String {
     format!("rx {} = {} ({verdict})", grouped(port.rx), terms.join(" + "))
 }
 
+/// All that a host has to say of a port, a line each.
+pub(super) fn lines(port: &PortView) -> [String; 3] {
+    let drops = format!("dropped by the kernel before it came here: {}", grouped(port.socket_drops));
+    [line(port), sent_line(port), drops]
+}
+
 /// What left: by whom, and what became of it.
-pub(super) fn sent_line(port: &PortView) -> String {
+fn sent_line(port: &PortView) -> String {
     let made = port.tx + port.redirect + port.replies + port.sent;
     format!(
-        "tx {} of {}: source {} + tx {} + redirect {} + replies {}; errors {}",
+        "tx {} of {}: source {} + tx {} + redirect {} + replies {}; errors {}, peer unreachable {}",
         grouped(port.tx_frames),
         grouped(made),
         grouped(port.sent),
         grouped(port.tx),
         grouped(port.redirect),
         grouped(port.replies),
-        grouped(port.tx_errors)
+        grouped(port.tx_errors),
+        grouped(port.unreachable)
     )
 }
 
@@ -53,11 +62,16 @@ mod tests {
             sent: 5,
             tx_frames: 11,
             tx_errors: 0,
+            unreachable: 1,
             socket_drops: 0,
         };
         let exact = "rx 1,005 = pass 1,000 + drop 3 + tx 2 + redirect 0 + aborted 0 + refused 0 (exact)";
         assert_eq!(line(&port), exact);
-        assert_eq!(sent_line(&port), "tx 11 of 11: source 5 + tx 2 + redirect 0 + replies 4; errors 0");
+        assert_eq!(
+            sent_line(&port),
+            "tx 11 of 11: source 5 + tx 2 + redirect 0 + replies 4; errors 0, peer unreachable 1"
+        );
+        assert_eq!(lines(&port)[2], "dropped by the kernel before it came here: 0");
         port.drop = 4;
         assert!(line(&port).ends_with("(NOT EXACT)"));
     }

@@ -9,10 +9,13 @@
 //! 53u16 53be16 7u8     a number of 8, 16, 32 or 64 bits, little-endian (u) or big-endian (be)
 //! ```
 //! Several words stand behind each other: `10.0.0.1 53be16 17u8 0u8`.
+//!
+//! Invariant: what is read has exactly the bytes that the map wants.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::CliError;
+use crate::flow::MacAddr;
 use crate::report::from_hex;
 
 /// The bytes that the words mean, for a field of `len` bytes that errors call `place`.
@@ -87,9 +90,8 @@ fn typed(word: &str) -> Option<Vec<u8>> {
         };
         return Some([prefix.to_le_bytes().to_vec(), octets].concat());
     }
-    let octets: Vec<&str> = word.split(':').collect();
-    if octets.len() == 6 && octets.iter().all(|octet| octet.len() == 2 && all_hexadecimal(octet)) {
-        return octets.iter().map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+    if let Ok(address) = word.parse::<MacAddr>() {
+        return Some(address.0.to_vec());
     }
     word.parse::<Ipv6Addr>().ok().map(|address| address.octets().to_vec())
 }

@@ -1,4 +1,6 @@
 //! `kumite completions`: completions for a shell.
+//!
+//! Invariant: made from the definition of the command line, so that they say what it takes.
 
 use super::{CliError, Exit, Out};
 

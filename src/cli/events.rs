@@ -1,4 +1,6 @@
 //! `kumite events`: what programs of a running host say.
+//!
+//! Invariant: one event, one line; an event is shown once, in the order of its number.
 
 use serde_json::json;
 

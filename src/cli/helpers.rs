@@ -1,4 +1,6 @@
 //! `kumite helpers`: the helpers and map types that programs may use.
+//!
+//! Invariant: shows the lists that loading goes by, and no list of its own.
 
 use serde_json::json;
 

@@ -1,4 +1,6 @@
 //! `kumite host`: runs a host until it is told to end.
+//!
+//! Invariant: nobody can command the host before its program sits on the hook, nor after it drains.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -121,8 +123,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     }
     let stats: StatsView = typed_local(stats);
     for port in &stats.ports {
-        writeln!(out, "host {} {}: {}", stats.host, port.port, books::line(port))?;
-        writeln!(out, "host {} {}: {}", stats.host, port.port, books::sent_line(port))?;
+        for line in books::lines(port) {
+            writeln!(out, "host {} {}: {line}", stats.host, port.port)?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -1,42 +1,85 @@
-//! `kumite inspect`: what an object holds.
+//! `kumite inspect`: what an object holds, and whether it would be brought to life.
+//!
+//! Invariant: runs no program; says of a refused one what `run` and `host` say.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Out, object_file};
+use super::asking::write_json;
+use super::table::counted;
+use super::{CliError, Exit, Form, Out, object_file};
 use crate::elf::{Object, ObjectMap, Pinning};
 use crate::program::Program;
+use crate::report::{RunError, try_load};
+use crate::vm::{Instance, Mode};
 
-/// List the programs and maps of an object
+/// List the programs and maps of an object, and say what run and host would refuse; exit code 1 where no program loads
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Object file
+    /// Object file, or - for standard input
     object: PathBuf,
-    /// Write JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What becomes of an object that is brought to life.
+struct Trial {
+    /// Why the object as a whole is refused.
+    refused: Option<String>,
+    instance: Option<Instance>,
+}
+
+impl Trial {
+    fn new(object: &Object) -> Result<Self, CliError> {
+        match try_load(object) {
+            Ok(instance) => Ok(Self { refused: None, instance: Some(instance) }),
+            Err(RunError::Cage(error)) => Err(CliError::host_failed(error)),
+            Err(error) => Ok(Self { refused: Some(error.to_string()), instance: None }),
+        }
+    }
+
+    /// Why a program is refused, in the words of `run`; `None` where it runs.
+    fn refusal(&self, name: &str) -> Option<String> {
+        let program = self.instance.as_ref()?.expect_program(name);
+        program.err().map(|error| error.to_string())
+    }
+
+    /// Why a program has no code and is interpreted in every mode.
+    fn interpreted(&self, name: &str) -> Option<String> {
+        self.instance.as_ref()?.program(name)?.translated(Mode::Fast).err().map(ToString::to_string)
+    }
+
+    fn exit(&self) -> Exit {
+        let loads = self.instance.as_ref().is_some_and(|instance| !instance.programs().is_empty());
+        if loads { Exit::Done } else { Exit::Refused }
+    }
 }
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let object = object_file::read(&args.object)?;
-    if args.json {
-        writeln!(out, "{:#}", as_json(&object))?;
-        return Ok(Exit::Done);
+    let trial = Trial::new(&object)?;
+    if args.form.json {
+        write_json(out, &as_json(&object, &trial))?;
+        return Ok(trial.exit());
     }
     writeln!(out, "{}: license {}", object.name, object.license.as_deref().unwrap_or("none"))?;
     for program in &object.programs {
-        let functions = program.functions().len();
-        writeln!(
+        write!(
             out,
-            "program {} ({}, section {}): {} slots, {functions} {}, {} source lines",
+            "program {} ({}, section {}): {}, {}, {}",
             program.name(),
             program.kind().name(),
             program.section(),
-            program.insns().len(),
-            if functions == 1 { "function" } else { "functions" },
-            program.lines().len(),
+            counted(program.insns().len() as u64, "slot"),
+            counted(program.functions().len() as u64, "function"),
+            counted(program.lines().len() as u64, "source line"),
         )?;
+        match (trial.refusal(program.name()), trial.interpreted(program.name())) {
+            (Some(why), _) => writeln!(out, "; refused: {why}")?,
+            (None, Some(why)) => writeln!(out, "; interpreted in every mode: {why}")?,
+            (None, None) => writeln!(out)?,
+        }
     }
     for refused in &object.refused {
         writeln!(out, "program {} (section {}): refused: {}", refused.name, refused.section, refused.reason)?;
@@ -44,7 +87,12 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     for map in &object.maps {
         write_map(map, out)?;
     }
-    Ok(Exit::Done)
+    match &trial.refused {
+        Some(why) => writeln!(out, "the object is refused: {why}")?,
+        None if trial.exit() == Exit::Refused => writeln!(out, "no program of the object loads")?,
+        None => {}
+    }
+    Ok(trial.exit())
 }
 
 fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
@@ -70,7 +118,7 @@ fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn as_json(object: &Object) -> Value {
+fn as_json(object: &Object, trial: &Trial) -> Value {
     let program = |program: &Program| {
         json!({
             "name": program.name(),
@@ -79,6 +127,8 @@ fn as_json(object: &Object) -> Value {
             "slots": program.insns().len(),
             "functions": program.functions().iter().map(|function| &function.name).collect::<Vec<_>>(),
             "lines": program.lines().len(),
+            "refused": trial.refusal(program.name()),
+            "interpreted": trial.interpreted(program.name()),
         })
     };
     let map = |map: &ObjectMap| {
@@ -98,6 +148,7 @@ fn as_json(object: &Object) -> Value {
     let refused = object.refused.iter();
     json!({
         "object": object.name,
+        "object_refused": trial.refused,
         "license": object.license,
         "programs": object.programs.iter().map(|found| program(found)).collect::<Vec<_>>(),
         "refused": refused

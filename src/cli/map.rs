@@ -1,4 +1,6 @@
 //! `kumite map`: maps of a running host.
+//!
+//! Invariant: a dump ends, however the map changes meanwhile, and shows no key twice.
 
 use std::collections::HashSet;
 

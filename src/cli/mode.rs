@@ -1,10 +1,13 @@
 //! `kumite mode`: how programs of a running host run.
+//!
+//! Invariant: when the command ends, every worker runs the program in its new mode.
 
 use hyper::Method;
 use serde_json::json;
 
 use super::asking::{typed, write_json};
 use super::{Api, CliError, Exit, Form, Out};
+use crate::control::Client;
 use crate::control::view::ProgramView;
 use crate::vm::Mode;
 
@@ -23,7 +26,7 @@ pub(super) struct Args {
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let client = args.api.client()?;
     let (program, mode) = match args.words.as_slice() {
-        [] => return show(&client, args.form.json, out),
+        [] => return show(&client, &args.form, out),
         [mode] => ("all", mode),
         [program, mode, ..] => (program.as_str(), mode),
     };
@@ -37,13 +40,20 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn show(client: &crate::control::Client, json: bool, out: Out<'_>) -> Result<Exit, CliError> {
+fn show(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     let answer = client.get("/v1/programs")?;
     let programs: Vec<ProgramView> = typed(client, answer)?;
-    if json {
-        let modes: serde_json::Map<_, _> =
-            programs.into_iter().map(|program| (program.name, program.mode.into())).collect();
-        write_json(out, &modes.into())?;
+    if form.json {
+        // Of programs of one name, the newest has the name, as in commands.
+        let mut modes = serde_json::Map::new();
+        for program in programs {
+            let (name, id, mode) = (program.name, program.id, program.mode);
+            if let Some(older) = modes.insert(name.clone(), json!({ "id": id, "mode": mode })) {
+                modes.insert(format!("id:{}", older["id"]), older);
+            }
+        }
+        let modes = modes.into_iter().map(|(name, program)| (name, program["mode"].clone()));
+        write_json(out, &modes.collect())?;
         return Ok(Exit::Done);
     }
     for program in programs {

@@ -1,4 +1,6 @@
 //! `kumite prog`: programs of a running host.
+//!
+//! Invariant: what it shows has a number, which tells it from others of its name.
 
 use std::path::PathBuf;
 
@@ -6,7 +8,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::asking::{typed, write_json};
-use super::table::{Table, grouped};
+use super::table::{Table, counted, grouped};
 use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::escape;
 use crate::control::view::{ObjectView, ProfileView, ProgramView};
@@ -153,7 +155,7 @@ fn profile(program: &str, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, 
     }
     let profile: ProfileView = typed(&client, answer)?;
     let (reached, insns) = (profile.insns_reached, profile.insns);
-    writeln!(out, "{}: {} runs, {reached} of {insns} instructions reached", profile.program, grouped(profile.runs))?;
+    writeln!(out, "{}: {}, {reached} of {insns} instructions reached", profile.program, counted(profile.runs, "run"))?;
     if profile.runs == 0 {
         writeln!(out, "nothing is counted yet; let it run with kumite mode instrumented")?;
     }
@@ -169,17 +171,17 @@ fn profile(program: &str, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, 
         writeln!(out)?;
     }
     for call in &profile.helpers {
-        writeln!(out, "insn {}: {} called {} times", call.pc, call.helper, grouped(call.count))?;
+        writeln!(out, "insn {}: {} called {}", call.pc, call.helper, counted(call.count, "time"))?;
     }
     for call in &profile.tail_calls {
-        let (taken, missed) = (grouped(call.taken), grouped(call.fell_through));
-        writeln!(out, "insn {}: tail call taken {taken} times, fell through {missed} times", call.pc)?;
+        let (taken, missed) = (counted(call.taken, "time"), counted(call.fell_through, "time"));
+        writeln!(out, "insn {}: tail call taken {taken}, fell through {missed}", call.pc)?;
     }
     Ok(Exit::Done)
 }
 
 fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
-    let bytes = object_file::bytes(object, OBJECT_LEN_MAX).map_err(|error| CliError::file(object, &error))?;
+    let bytes = object_file::bytes(object, OBJECT_LEN_MAX)?;
     let name = object.file_name().unwrap_or_default().to_string_lossy();
     let client = api.client()?;
     let answer = client.call(&Method::POST, &format!("/v1/objects?name={}", escape(&name)), bytes.into())?;

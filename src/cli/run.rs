@@ -1,18 +1,21 @@
 //! `kumite run`: a program on given frames, as `bpftool prog run` does it in the kernel.
+//!
+//! Invariant: each frame is one line of JSON or one paragraph, and in the tally once.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
-use std::{fs, io};
 
+use serde_json::json;
+
+use super::table::{counted, grouped};
 use super::{CliError, Exit, Out, object_file};
-use crate::limits::OBJECT_LEN_MAX;
-use crate::report::{Capture, CapturedFrame, FrameReport, Preset, RunError, RunRequest, TestRun, dump_all, from_hex};
+use crate::limits::{CAPTURE_LEN_MAX, OBJECT_LEN_MAX, PRESET_LEN_MAX};
+use crate::report::{
+    Capture, CapturedFrame, FrameReport, Preset, RunError, RunRequest, RunTally, TestRun, dump_all, from_hex,
+};
 use crate::vm::Mode;
-
-/// Most bytes of a file with frames.
-const FRAMES_LEN_MAX: u64 = 1 << 30;
-/// Most bytes of a file with elements of a map.
-const PRESET_LEN_MAX: u64 = 256 << 20;
 
 /// Run a program of an object on given frames
 #[derive(Debug, clap::Args)]
@@ -35,22 +38,35 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     pcap_out: Option<PathBuf>,
     /// Put elements into a map first
-    #[arg(long, value_name = "NAME=FILE.json", value_parser = preset_place)]
-    map: Vec<(String, PathBuf)>,
-    /// Write the contents of all maps afterwards
+    #[arg(long, value_name = "NAME=FILE.json")]
+    map: Vec<PresetPlace>,
+    /// Write the contents of all maps afterwards, in the form that --map takes
     #[arg(long, value_name = "FILE")]
     dump_maps: Option<PathBuf>,
     /// Run each frame so often, restored each time, and tell the mean time
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Write a line of JSON a frame
+    /// What makes the exit code 1: a trap, or a finding of verify mode too
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = FailOn::Trap)]
+    fail_on: FailOn,
+    /// Write a line of JSON a frame; behind several frames, a last line {"tally": {"frames": N, "pass": N, ...}}
     #[arg(long)]
     json: bool,
 }
 
+/// From which weight on what a run brought to light makes the exit code 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// Something that verify mode noticed, or a trap
+    Finding,
+    /// A run that stopped early
+    Trap,
+}
+
 const FORMS: &str = "Elements of maps: [{\"key\": \"0a000001\", \"value\": 7}, {\"key\": 0, \"values\": [1, 2]}, \
                      {\"key\": 0, \"program\": \"backend\"}]; bytes are hexadecimal digits, a little-endian number, or a \
-                     list of bytes. What bpftool map dump -j prints is taken too.";
+                     list of bytes. What bpftool map dump -j prints is taken too, and what --dump-maps writes.\n\n\
+                     Exit code: 0, or 1 where a run trapped or --fail-on says so. A file named - is standard input.";
 
 /// Where the frames come from.
 #[derive(Debug, clap::Args)]
@@ -67,19 +83,36 @@ struct Input {
     pcap: Option<PathBuf>,
 }
 
-fn preset_place(text: &str) -> Result<(String, PathBuf), String> {
-    let parts = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
-    let (name, path) = parts.ok_or_else(|| format!("map {text:?}: no file is named; write NAME=FILE.json"))?;
-    Ok((name.to_owned(), path.into()))
+/// What `--map` names.
+#[derive(Clone, Debug)]
+struct PresetPlace {
+    map: String,
+    path: PathBuf,
+}
+
+/// A text that names no map and file.
+#[derive(Debug, thiserror::Error)]
+#[error("map {text:?}: no file is named; write NAME=FILE.json")]
+struct NoPresetPlace {
+    text: String,
+}
+
+impl FromStr for PresetPlace {
+    type Err = NoPresetPlace;
+
+    fn from_str(text: &str) -> Result<Self, NoPresetPlace> {
+        let parts = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
+        let (map, path) = parts.ok_or_else(|| NoPresetPlace { text: text.to_owned() })?;
+        Ok(Self { map: map.to_owned(), path: path.into() })
+    }
 }
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let frames = args.input.frames()?;
     let object = object_file::read(&args.object)?;
-    let presets = args.map.iter().map(|(map, path)| {
-        let text = object_file::bytes(path, PRESET_LEN_MAX)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData)));
-        let json = text.map_err(|error| CliError::file(path, &error))?;
+    let presets = args.map.iter().map(|PresetPlace { map, path }| {
+        let text = String::from_utf8(object_file::bytes(path, PRESET_LEN_MAX)?);
+        let json = text.map_err(|_| CliError::refused(format!("{}: not UTF-8; write JSON", path.display())))?;
         Ok(Preset { map: map.clone(), json })
     });
     let presets = presets.collect::<Result<Vec<_>, CliError>>()?;
@@ -89,14 +122,12 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
     }
     TestRun::check(frames.iter().map(|frame| frame.bytes.as_slice())).map_err(failed)?;
-    let mut exit = Exit::Done;
+    let mut tally = RunTally::default();
     let mut left = Vec::new();
     let inputs = frames.iter().map(|frame| frame.bytes.as_slice());
     for ((number, frame), report) in (1..).zip(&frames).zip(run.reports(args.mode, args.repeat, inputs)) {
         let report = report.map_err(failed)?;
-        if report.trap.is_some() {
-            exit = Exit::Refused;
-        }
+        tally.count(&report);
         if args.json {
             let line = serde_json::to_string(&report).expect("a report is plain data");
             writeln!(out, "{line}")?;
@@ -117,7 +148,23 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if let Some(path) = &args.dump_maps {
         write_file(path, format!("{:#}\n", dump_all(run.instance())).as_bytes())?;
     }
-    Ok(exit)
+    if frames.len() > 1 {
+        if args.json {
+            writeln!(out, "{}", json!({ "tally": tally }))?;
+        } else {
+            write_tally(&tally, out)?;
+        }
+    }
+    let fails = tally.traps > 0 || args.fail_on == FailOn::Finding && tally.findings > 0;
+    Ok(if fails { Exit::Refused } else { Exit::Done })
+}
+
+fn write_tally(tally: &RunTally, out: Out<'_>) -> Result<(), CliError> {
+    let verdicts = tally.verdicts().map(|(verdict, count)| format!("{} {}", verdict.name(), grouped(count)));
+    let (traps, findings) = (counted(tally.traps, "trap"), counted(tally.findings, "finding"));
+    let verdicts = verdicts.collect::<Vec<_>>().join(", ");
+    writeln!(out, "{}: {verdicts}; {traps}, {findings}", counted(tally.frames, "frame"))?;
+    Ok(())
 }
 
 impl Input {
@@ -127,13 +174,11 @@ impl Input {
             let wrong = || CliError::usage(format!("--hex {digits:?}: not hexadecimal; write two digits a byte"));
             return Ok(one(from_hex(digits).ok_or_else(wrong)?));
         }
-        let read =
-            |path: &Path, len_max| object_file::bytes(path, len_max).map_err(|error| CliError::file(path, &error));
         if let Some(path) = &self.data_in {
-            return Ok(one(read(path, OBJECT_LEN_MAX)?));
+            return Ok(one(object_file::bytes(path, OBJECT_LEN_MAX)?));
         }
         let path = self.pcap.as_ref().expect("clap asks for one of the group");
-        let frames = Capture::read(&read(path, FRAMES_LEN_MAX)?);
+        let frames = Capture::read(&object_file::bytes(path, CAPTURE_LEN_MAX)?);
         frames.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
     }
 }
@@ -157,15 +202,15 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
     write!(
         out,
         "frame {number}: {} (retval {}), {} bytes in, {len_out} out",
-        report.verdict,
+        report.verdict.name(),
         report.retval,
         frame.bytes.len()
     )?;
     if let Some(insns) = report.insns {
-        write!(out, ", {insns} insns")?;
+        write!(out, ", {}", counted(insns, "insn"))?;
     }
     if report.tail_calls > 0 {
-        write!(out, ", {} tail calls", report.tail_calls)?;
+        write!(out, ", {}", counted(report.tail_calls.into(), "tail call"))?;
     }
     if let Some(mean_ns) = report.mean_ns {
         write!(out, ", {mean_ns:.1} ns a run")?;

@@ -1,4 +1,6 @@
 //! `kumite send`: traffic from a running host to its peer.
+//!
+//! Invariant: sends nothing itself: the frames are made by the host.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use hyper::Method;
 use serde_json::json;
 
 use super::asking::{typed, write_json};
-use super::table::grouped;
+use super::table::counted;
 use super::{Api, CliError, Exit, Form, Out, object_file};
 use crate::control::source::{Flows, Rate};
 use crate::control::view::SourceView;
@@ -63,7 +65,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             client.send(&Method::POST, "/v1/source", &body)?
         }
         (None, Some(capture)) => {
-            let bytes = object_file::bytes(capture, OBJECT_LEN_MAX).map_err(|error| CliError::file(capture, &error))?;
+            let bytes = object_file::bytes(capture, OBJECT_LEN_MAX)?;
             let mut path = format!("/v1/source/capture?rate={}", escape(&args.rate.to_string()));
             for (name, value) in [("count", args.count), ("time_ms", time_ms)] {
                 path += &value.map(|value| format!("&{name}={value}")).unwrap_or_default();
@@ -88,7 +90,7 @@ fn write_end(source: &SourceView, form: &Form, out: Out<'_>) -> Result<Exit, Cli
     let seconds = Duration::from_millis(source.elapsed_ms).as_secs_f64();
     let rate =
         if seconds > 0.0 { format!(", {:.0} frames/s", source.accepted as f64 / seconds) } else { String::new() };
-    writeln!(out, "{}: {} frames in {seconds:.2} s{rate}", source.state, grouped(source.accepted))?;
+    writeln!(out, "{}: {} in {seconds:.2} s{rate}", source.state, counted(source.accepted, "frame"))?;
     Ok(Exit::Done)
 }
 

@@ -1,4 +1,6 @@
 //! `kumite stat`: what a running host counted.
+//!
+//! Invariant: changes nothing at the host.
 
 use std::time::{Duration, Instant};
 
@@ -39,10 +41,11 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     writeln!(out, "host {}: up {uptime} s, workers {workers}, process {}", host.name, host.process)?;
     writeln!(out, "{}", host.io)?;
     for port in &stats.ports {
-        writeln!(out, "{}: {}", port.port, books::line(port))?;
-        writeln!(out, "{}: {}", port.port, books::sent_line(port))?;
-        writeln!(out, "{}: dropped by the kernel before it came here: {}", port.port, grouped(port.socket_drops))?;
+        for line in books::lines(port) {
+            writeln!(out, "{}: {line}", port.port)?;
+        }
     }
+    writeln!(out, "events: {} lost because nobody read them in time", grouped(stats.events_lost))?;
     writeln!(out)?;
     let mut table = Table::new(&["id", "program", "hook", "mode", "runs", "traps", "findings"]);
     for program in stats.programs {

@@ -1,4 +1,6 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables and numbers for people.
+//!
+//! Invariant: a column is as wide as its widest cell.
 
 use std::io;
 
@@ -43,6 +45,11 @@ impl Table {
 
 fn is_number(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_digit() || ".,-".contains(c))
+}
+
+/// A number of things: `1 tail call`, `2 tail calls`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 /// A number with its thousands apart.

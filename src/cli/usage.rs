@@ -1,4 +1,6 @@
 //! A wrong command line in one line.
+//!
+//! Invariant: what the parser of command lines says reaches nobody but in the form `where: what; how to mend`.
 
 use std::ffi::OsString;
 
@@ -21,6 +23,7 @@ pub(super) fn one_line(error: &Error, line: &[OsString], definition: &Command) -
     if reason.contains("; ") {
         return reason;
     }
+    let reason = number_words(error, reason);
     let value = || Some((text(error, ContextKind::InvalidArg)?, text(error, ContextKind::InvalidValue)?));
     let kind = error.kind();
     let said = if kind == ErrorKind::ValueValidation
@@ -40,6 +43,17 @@ pub(super) fn one_line(error: &Error, line: &[OsString], definition: &Command) -
         first_line(error)
     };
     format!("{said}; see {} --help", command_of(line, definition))
+}
+
+/// What the parser of numbers says, in words of ours.
+fn number_words(error: &Error, reason: String) -> String {
+    if std::error::Error::source(error).is_some_and(|source| source.is::<std::num::ParseIntError>()) {
+        return "no whole number that fits".to_owned();
+    }
+    match reason.split_once(" is not in ").and_then(|(_, range)| range.split_once("..=")) {
+        Some((first, last)) => format!("not a number from {first} to {last}"),
+        None => reason,
+    }
 }
 
 fn text(error: &Error, kind: ContextKind) -> Option<String> {

@@ -1,4 +1,6 @@
 //! `kumite vm-plugin`: the plugin that the bpf_conformance suite runs.
+//!
+//! Invariant: writes r0 and nothing else, or one line of complaint.
 
 use std::io::Read;
 

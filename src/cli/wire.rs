@@ -1,4 +1,6 @@
 //! What `--wire` takes: `udp:LOCAL,peer=REMOTE`.
+//!
+//! Invariant: both ends are of one family, have ports, and differ.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,30 +14,47 @@ pub(super) struct Wire {
 
 /// A text that is no wire.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--wire {text:?}: {what}; write for example udp:127.0.0.1:7001,peer=127.0.0.1:7002")]
+#[error("--wire {text:?}: {defect}; write for example udp:127.0.0.1:7001,peer=127.0.0.1:7002")]
 pub(super) struct WireError {
     text: String,
-    what: String,
+    defect: WireDefect,
+}
+
+/// What is wrong with it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum WireDefect {
+    #[error("it does not begin with udp:")]
+    Kind,
+    #[error("no ,peer= follows the local address")]
+    NoPeer,
+    #[error("{end:?} is no address with a port")]
+    Address { end: String },
+    #[error("both ends must be of one family")]
+    Families,
+    #[error("both ends need a port, and the peer an address")]
+    Open,
+    #[error("both ends are the same")]
+    Same,
 }
 
 impl FromStr for Wire {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let wrong = |what: String| WireError { text: text.to_owned(), what };
-        let ends = text.strip_prefix("udp:").ok_or_else(|| wrong("it does not begin with udp:".to_owned()))?;
-        let ends = ends.split_once(",peer=").ok_or_else(|| wrong("no ,peer= follows the local address".to_owned()))?;
+        let wrong = |defect| WireError { text: text.to_owned(), defect };
+        let ends = text.strip_prefix("udp:").ok_or_else(|| wrong(WireDefect::Kind))?;
+        let ends = ends.split_once(",peer=").ok_or_else(|| wrong(WireDefect::NoPeer))?;
         let address =
-            |end: &str| end.parse::<SocketAddr>().map_err(|_| wrong(format!("{end:?} is no address with a port")));
+            |end: &str| end.parse::<SocketAddr>().map_err(|_| wrong(WireDefect::Address { end: end.to_owned() }));
         let (local, peer) = (address(ends.0)?, address(ends.1)?);
         if local.is_ipv4() != peer.is_ipv4() {
-            return Err(wrong("both ends must be of one family".to_owned()));
+            return Err(wrong(WireDefect::Families));
         }
         if local.port() == 0 || peer.port() == 0 || peer.ip().is_unspecified() || peer.ip().is_multicast() {
-            return Err(wrong("both ends need a port, and the peer an address".to_owned()));
+            return Err(wrong(WireDefect::Open));
         }
         if local == peer {
-            return Err(wrong("both ends are the same".to_owned()));
+            return Err(wrong(WireDefect::Same));
         }
         Ok(Self { local, peer })
     }

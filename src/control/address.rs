@@ -1,4 +1,4 @@
-//! Where a host listens for commands: `unix:PATH`.
+//! Where a host listens for commands: `unix:PATH`, or the path alone where it has a slash.
 //!
 //! Invariant: an address is always a path that the kernel can bind.
 
@@ -17,8 +17,8 @@ pub struct Address {
 /// A text that is no control address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It does not begin with `unix:`.
-    #[error("api {text:?}: not unix:PATH; write for example unix:/tmp/a.sock")]
+    /// It begins neither with `unix:` nor is it a path with a slash.
+    #[error("api {text:?}: neither unix:PATH nor a path with a slash; write for example unix:/tmp/a.sock")]
     Scheme {
         /// The text.
         text: String,
@@ -50,7 +50,12 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let own = || text.to_owned();
-        let path = text.strip_prefix("unix:").ok_or_else(|| AddressError::Scheme { text: own() })?;
+        let path = match text.strip_prefix("unix:") {
+            Some(path) => path,
+            // As with bpftool and its like, a path says enough.
+            None if text.contains('/') && !text.contains("://") => text,
+            None => return Err(AddressError::Scheme { text: own() }),
+        };
         if path.is_empty() || path.contains('\0') || path.ends_with('/') {
             return Err(AddressError::Path { text: own() });
         }
@@ -76,12 +81,17 @@ mod tests {
         let address: Address = "unix:/tmp/a.sock".parse().expect("an address");
         assert_eq!(address.to_string(), "unix:/tmp/a.sock");
         assert_eq!(address.path(), Path::new("/tmp/a.sock"));
+        assert_eq!("/tmp/a.sock".parse(), Ok(address));
+        assert_eq!("./a.sock".parse::<Address>().expect("a path").to_string(), "unix:./a.sock");
     }
 
     #[test]
     fn other_texts_are_refused_with_the_form() {
         let refused = |text: &str| text.parse::<Address>().expect_err("no address").to_string();
-        assert_eq!(refused("/tmp/a"), "api \"/tmp/a\": not unix:PATH; write for example unix:/tmp/a.sock");
+        for text in ["a", "", "http://a/b", "tcp:1"] {
+            let what = "neither unix:PATH nor a path with a slash; write for example unix:/tmp/a.sock";
+            assert_eq!(refused(text), format!("api {text:?}: {what}"));
+        }
         assert_eq!(refused("unix:"), "api \"unix:\": no path that a file can have; write for example unix:/tmp/a.sock");
         let long = format!("unix:/{}", "x".repeat(107));
         assert_eq!(refused(&long), format!("api {long:?}: the path is longer than 107 bytes; choose a shorter one"));

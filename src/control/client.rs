@@ -17,10 +17,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::Address;
-use crate::limits::{API_ANSWER_LEN_MAX, API_CONNECTION_TIME_MAX_MS};
-
-/// How long a host may take to accept a connection.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+use crate::limits::{API_ANSWER_LEN_MAX, API_CONNECT_TIME_MAX_MS, API_CONNECTION_TIME_MAX_MS};
 
 /// A request that brought no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +45,12 @@ pub enum ClientError {
         ms: u64,
     },
     /// The connection broke, or what listens there is no kumite host.
-    #[error("api {address}: {what}; see whether a kumite host of this version runs there")]
+    #[error("api {address}: {breach}; see whether a kumite host of this version runs there")]
     Broken {
         /// The address.
         address: Address,
         /// What happened.
-        what: String,
+        breach: Breach,
     },
     /// The host refused; the text is its own.
     #[error("{text}")]
@@ -62,6 +59,38 @@ pub enum ClientError {
         status: u16,
         /// Where, what, how to mend.
         text: String,
+    },
+}
+
+/// What broke a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Breach {
+    /// The system did not connect, or gave no event queue.
+    #[error("{0}")]
+    System(io::Error),
+    /// Nobody takes the connection.
+    #[error("it does not accept connections")]
+    NotAccepted,
+    /// What came is no HTTP, or none came.
+    #[error("{0}")]
+    Protocol(hyper::Error),
+    /// The request cannot be written.
+    #[error("the request cannot be written: {0}")]
+    Request(hyper::http::Error),
+    /// The answer is longer than [`API_ANSWER_LEN_MAX`].
+    #[error("the answer is longer than {API_ANSWER_LEN_MAX} bytes")]
+    Long,
+    /// The answer ends too early.
+    #[error("the answer breaks off")]
+    BreaksOff,
+    /// The answer is no JSON.
+    #[error("the answer is no JSON ({0})")]
+    NoJson(serde_json::Error),
+    /// A refusal that does not say why.
+    #[error("status {status} without a reason")]
+    NoReason {
+        /// HTTP status.
+        status: hyper::StatusCode,
     },
 }
 
@@ -79,7 +108,7 @@ impl Client {
     /// [`ClientError::Broken`] where the system gives no event queue.
     pub fn new(address: &Address) -> Result<Self, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let broken = |error: io::Error| ClientError::Broken { address: address.clone(), what: error.to_string() };
+        let broken = |error| ClientError::Broken { address: address.clone(), breach: Breach::System(error) };
         Ok(Self { address: address.clone(), runtime: runtime.map_err(broken)? })
     }
 
@@ -125,38 +154,38 @@ impl Client {
     }
 
     async fn ask(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, ClientError> {
-        let broken = |what: String| ClientError::Broken { address: self.address.clone(), what };
-        let stream = tokio::time::timeout(CONNECT_TIME_MAX, UnixStream::connect(self.address.path())).await;
-        let stream = stream.map_err(|_| broken("it does not accept connections".to_owned()))?;
-        let stream = stream.map_err(|error| self.no_connection(&error))?;
+        let broken = |breach| ClientError::Broken { address: self.address.clone(), breach };
+        let stream = tokio::time::timeout(
+            Duration::from_millis(API_CONNECT_TIME_MAX_MS),
+            UnixStream::connect(self.address.path()),
+        )
+        .await;
+        let stream = stream.map_err(|_| broken(Breach::NotAccepted))?;
+        let stream = stream.map_err(|error| self.no_connection(error))?;
         let handshake = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| broken(error.to_string()))?;
+        let (mut sender, connection) = handshake.map_err(|error| broken(Breach::Protocol(error)))?;
         let request = Request::builder().method(method).uri(path).header(HOST, "kumite");
-        let request = request.body(Full::new(body)).map_err(|error| broken(error.to_string()))?;
+        let request = request.body(Full::new(body)).map_err(|error| broken(Breach::Request(error)))?;
         // The connection runs beside the request and ends with the answer.
         let connection = tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+        let answer = sender.send_request(request).await.map_err(|error| broken(Breach::Protocol(error)))?;
         let status = answer.status();
-        let whole = Limited::new(answer.into_body(), API_ANSWER_LEN_MAX).collect().await.map_err(|error| {
-            broken(if error.is::<LengthLimitError>() {
-                format!("the answer is longer than {API_ANSWER_LEN_MAX} bytes")
-            } else {
-                format!("the answer breaks off: {error}")
-            })
-        })?;
+        let whole = Limited::new(answer.into_body(), API_ANSWER_LEN_MAX)
+            .collect()
+            .await
+            .map_err(|error| broken(if error.is::<LengthLimitError>() { Breach::Long } else { Breach::BreaksOff }))?;
         connection.abort();
-        let value: Value = serde_json::from_slice(&whole.to_bytes())
-            .map_err(|error| broken(format!("the answer is no JSON ({error})")))?;
+        let value: Value = serde_json::from_slice(&whole.to_bytes()).map_err(|error| broken(Breach::NoJson(error)))?;
         if status.is_success() {
             return Ok(value);
         }
         match value.get("error").and_then(Value::as_str) {
             Some(text) => Err(ClientError::Refused { status: status.as_u16(), text: one_line(text) }),
-            None => Err(broken(format!("status {status} without a reason"))),
+            None => Err(broken(Breach::NoReason { status })),
         }
     }
 
-    fn no_connection(&self, error: &io::Error) -> ClientError {
+    fn no_connection(&self, error: io::Error) -> ClientError {
         let address = self.address.clone();
         let kind = error.kind();
         if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
@@ -164,7 +193,7 @@ impl Client {
         } else if kind == io::ErrorKind::PermissionDenied {
             ClientError::Permission { address }
         } else {
-            ClientError::Broken { address, what: error.to_string() }
+            ClientError::Broken { address, breach: Breach::System(error) }
         }
     }
 }

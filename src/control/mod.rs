@@ -11,13 +11,14 @@ mod client;
 mod elements;
 mod journal;
 mod refusal;
+mod refused_head;
 mod route;
 mod server;
 pub mod source;
 pub mod view;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, ClientError, escape};
+pub use client::{Breach, Client, ClientError, escape};
 pub use refusal::Refusal;
 pub use route::{Body, Call, Route, router};
 pub use server::{Listening, ServerError};

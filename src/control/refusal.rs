@@ -1,8 +1,12 @@
 //! Why a request was refused: what the client reads as `{"error": ".."}`.
+//!
+//! Invariant: each text is one line of the form `where: what; how to mend`.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+
+use crate::limits::{API_HEAD_LEN_MAX, API_HEADERS_MAX};
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,14 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// The request's head is no HTTP.
+    #[error("request: its head is no HTTP/1.1; begin for example with GET /v1/host HTTP/1.1")]
+    Malformed,
+    /// The request's head is too long.
+    #[error(
+        "request: its head is longer than {API_HEAD_LEN_MAX} bytes or has more than {API_HEADERS_MAX} fields; send less"
+    )]
+    Head,
     /// The request does not follow the route's form.
     #[error("{place}: {what}; {mend}")]
     Request {
@@ -89,7 +101,8 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Route { .. } | Self::Absent { .. } => StatusCode::NOT_FOUND,
-            Self::Request { .. } => StatusCode::BAD_REQUEST,
+            Self::Request { .. } | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Head => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Long { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Stranger { .. } => StatusCode::FORBIDDEN,

@@ -23,14 +23,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::refused_head::Worded;
 use super::{Address, Refusal};
 use crate::limits::{
-    API_CONNECTION_TIME_MAX_MS, API_CONNECTIONS_MAX, API_HEAD_LEN_MAX, API_HEAD_TIME_MAX_MS, API_HEADERS_MAX,
-    API_REFUSALS_MAX,
+    API_CLAIM_TIME_MAX_MS, API_CONNECTION_TIME_MAX_MS, API_CONNECTIONS_MAX, API_HEAD_LEN_MAX, API_HEAD_TIME_MAX_MS,
+    API_HEADERS_MAX, API_REFUSALS_MAX,
 };
-
-/// How long to wait for another process that takes the address in the same moment.
-const CLAIM_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The control socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +155,7 @@ fn claim(address: &Address) -> Result<(UnixListener, SocketFile), ServerError> {
         DirBuilder::new().mode(0o700).create(folder).map_err(system("make the folder"))?;
     }
     let folder = File::open(folder).map_err(system("open the folder"))?;
-    let give_up = Instant::now() + CLAIM_TIME_MAX;
+    let give_up = Instant::now() + Duration::from_millis(API_CLAIM_TIME_MAX_MS);
     loop {
         match folder.try_lock() {
             Ok(()) => break,
@@ -247,6 +245,6 @@ async fn serve(stream: UnixStream, router: Router) {
         .max_buf_size(API_HEAD_LEN_MAX)
         .keep_alive(false)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(Worded::new(TokioIo::new(stream)), TowerToHyperService::new(router));
     let _ = tokio::time::timeout(Duration::from_millis(API_CONNECTION_TIME_MAX_MS), connection).await;
 }

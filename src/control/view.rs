@@ -210,9 +210,10 @@ pub struct EventsView {
 pub struct EventView {
     /// Its number, from 0 at the host's start.
     pub number: u64,
-    /// Milliseconds since the host's start.
+    /// Milliseconds from the host's start to when it happened; of a record, to when the host took it out of its ring buffer.
     pub at_ms: u64,
-    /// `trace` (`bpf_trace_printk`), `record` (ring buffer), `host` (what commands changed).
+    /// `trace` (`bpf_trace_printk`), `trap`, `finding`, `record` (ring buffer), `panic` (a worker failed and goes on), `lost`
+    /// (a worker ended).
     pub kind: String,
     /// The line; hexadecimal digits of a record.
     pub text: String,
@@ -230,7 +231,7 @@ pub struct StatsView {
     pub ports: Vec<PortView>,
     /// One entry for each program that is or was known to a hook.
     pub programs: Vec<RunsView>,
-    /// Events dropped because nobody read them in time.
+    /// Events that made room for newer ones because nobody read them in time.
     pub events_lost: u64,
 }
 
@@ -250,6 +251,7 @@ pub struct PortView {
     pub sent: u64,
     pub tx_frames: u64,
     pub tx_errors: u64,
+    pub unreachable: u64,
     pub socket_drops: u64,
 }
 

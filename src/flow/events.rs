@@ -1,8 +1,9 @@
 //! What programs say, and what went wrong with them, for whoever reads it.
 //!
-//! Invariant: never blocks a worker; when nobody reads, events are counted and dropped.
+//! Invariant: never blocks a worker; when nobody reads, the newest events stay and the older ones are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crossbeam::queue::ArrayQueue;
 use serde::Serialize;
@@ -48,10 +49,19 @@ pub enum Event {
     },
 }
 
+/// An event and its moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// When it happened, and not when somebody read of it.
+    pub at: Instant,
+    /// What happened.
+    pub event: Event,
+}
+
 /// Events that wait for a reader.
 #[derive(Debug)]
 pub(super) struct Events {
-    queue: ArrayQueue<Event>,
+    queue: ArrayQueue<Happened>,
     lost: AtomicU64,
 }
 
@@ -60,15 +70,15 @@ impl Events {
         Self { queue: ArrayQueue::new(EVENTS_MAX), lost: AtomicU64::new(0) }
     }
 
-    /// Keeps an event, or counts it where there is no room.
-    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
-        if self.queue.is_full() || self.queue.push(event()).is_err() {
+    /// Keeps an event; where there is no room, the oldest goes and is counted.
+    pub(super) fn tell(&self, event: Event) {
+        if self.queue.force_push(Happened { at: Instant::now(), event }).is_some() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Takes all events out, oldest first.
-    pub(super) fn take(&self) -> Vec<Event> {
+    pub(super) fn take(&self) -> Vec<Happened> {
         std::iter::from_fn(|| self.queue.pop()).take(EVENTS_MAX).collect()
     }
 
@@ -82,15 +92,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_beyond_the_bound_are_counted_and_dropped() {
+    fn of_too_many_events_the_newest_stay_and_the_others_are_counted() {
         let events = Events::new();
         for number in 0..EVENTS_MAX + 3 {
-            events.tell(|| Event::Trace { text: number.to_string() });
+            events.tell(Event::Trace { text: number.to_string() });
         }
+        let before = Instant::now();
         assert_eq!(events.lost(), 3);
         let taken = events.take();
         assert_eq!(taken.len(), EVENTS_MAX);
-        assert_eq!(taken[0], Event::Trace { text: "0".to_owned() });
+        assert_eq!(taken[0].event, Event::Trace { text: "3".to_owned() });
+        assert!(taken.is_sorted_by_key(|happened| happened.at), "oldest first");
+        assert!(taken.iter().all(|happened| happened.at <= before), "they carry the time of happening");
         assert!(events.take().is_empty());
     }
 

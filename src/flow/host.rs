@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::counters::{Published, Tally};
-use super::events::{Event, Events};
+use super::events::{Event, Events, Happened};
 use super::objects::{InstanceId, Objects};
 use super::plan::Plans;
 use super::registry::{Hook, ModeTarget, Registry};
@@ -118,7 +118,7 @@ impl Host {
         }
         let events = Arc::new(Events::new());
         let told = Arc::clone(&events);
-        let trace = move |line: &str| told.tell(|| Event::Trace { text: line.to_owned() });
+        let trace = move |line: &str| told.tell(Event::Trace { text: line.to_owned() });
         let world = Arc::new(World::new(worker_count, Clock::Monotonic, Box::new(trace))?);
         let registry = Registry::new(worker_count, config.responder, config.fuel, config.mode);
         let sockets = Socket::open(config.wire, worker_count)?;
@@ -398,9 +398,9 @@ impl Host {
         }
     }
 
-    /// Takes what happened since this was last asked: trace lines, traps, findings.
+    /// Takes what happened since this was last asked, oldest first: trace lines, traps, findings.
     #[must_use]
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<Happened> {
         self.shared.events.take()
     }
 

@@ -23,7 +23,7 @@ mod worker;
 
 pub use counters::Tally;
 pub use error::HostError;
-pub use events::Event;
+pub use events::{Event, Happened};
 pub use host::{Host, HostConfig};
 pub use judge::Judge;
 pub use objects::InstanceId;

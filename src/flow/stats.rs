@@ -20,7 +20,7 @@ pub struct Stats {
     pub ports: Vec<PortStats>,
     /// One entry for each program that is or was attached.
     pub programs: Vec<ProgramStats>,
-    /// Events dropped because nobody read them in time.
+    /// Events that made room for newer ones because nobody read them in time.
     pub events_lost: u64,
 }
 

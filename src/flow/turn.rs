@@ -210,13 +210,13 @@ impl<'w, P: Port> Turn<'w, P> {
         let program = || attached.judge.name().to_owned();
         if let Some(trap) = &outcome.trap {
             if runs.traps == 0 {
-                self.events.tell(|| Event::Trap { program: program(), text: trap.to_string() });
+                self.events.tell(Event::Trap { program: program(), text: trap.to_string() });
             }
             runs.traps += 1;
         }
         if runs.findings == 0 {
             for finding in &self.run.findings {
-                self.events.tell(|| Event::Finding { program: program(), text: finding.to_string() });
+                self.events.tell(Event::Finding { program: program(), text: finding.to_string() });
             }
         }
         runs.findings += self.run.findings.len() as u64;
@@ -225,7 +225,7 @@ impl<'w, P: Port> Turn<'w, P> {
     #[cold]
     fn judged_in_panic(&mut self, panic: &(dyn Any + Send), runs: &mut TurnRuns) {
         let worker = self.run.head.worker;
-        self.events.tell(|| Event::Panic { worker, text: panic_text(panic) });
+        self.events.tell(Event::Panic { worker, text: panic_text(panic) });
         if let Some(frame) = self.current.take() {
             runs.count(Verdict::Aborted);
             self.abort(frame, Abort::Panic);

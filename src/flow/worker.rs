@@ -72,7 +72,7 @@ impl Equipment {
         let lived = catch_unwind(AssertUnwindSafe(|| self.live(seat, ready)));
         if let Err(panic) = lived {
             let worker = self.index;
-            self.shared.events.tell(|| Event::WorkerLost { worker, text: panic_text(&*panic) });
+            self.shared.events.tell(Event::WorkerLost { worker, text: panic_text(&*panic) });
         }
         seat.gone.store(true, Ordering::Release);
     }

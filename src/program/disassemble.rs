@@ -5,19 +5,77 @@
 use std::fmt;
 
 use super::{Line, Program};
-use crate::isa::Does;
+use crate::isa::{Does, Insn};
 
 /// A program to be displayed: a line an instruction, with its pc; a heading a function; source lines as comments where
 /// they change.
 #[derive(Clone, Copy, Debug)]
 pub struct Disassembly<'program> {
     program: &'program Program,
+    names: Names<'program>,
+}
+
+/// What helpers and maps are called, for comments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'program> {
+    /// Name of a helper by its number.
+    pub helper: Option<fn(u32) -> Option<&'static str>>,
+    /// Names of the object's maps, by index.
+    pub maps: &'program [&'program str],
+}
+
+impl<'program> Names<'program> {
+    /// What an instruction at `pc` names: a function of the program, a helper, a map.
+    #[must_use]
+    pub fn named(&self, program: &'program Program, pc: usize, insn: &Insn) -> Option<Named<'program>> {
+        let called = insn.function_target(pc).and_then(|target| usize::try_from(target).ok());
+        if let Some(function) = called.and_then(|target| program.function_at(target)) {
+            return Some(Named::Function(&function.name));
+        }
+        if insn.does == Does::CallHelper {
+            let id = u32::try_from(insn.imm).ok()?;
+            return self.helper.and_then(|name| name(id)).map(Named::Helper);
+        }
+        if matches!(insn.does, Does::LoadMapByIndex | Does::LoadMapValueByIndex) {
+            // The low half of the immediate is the index.
+            let index = usize::try_from(insn.imm & 0xffff_ffff).ok()?;
+            return self.maps.get(index).copied().map(Named::Map);
+        }
+        None
+    }
+}
+
+/// What an instruction names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'program> {
+    /// A function of the program.
+    Function(&'program str),
+    /// A helper, without `bpf_`.
+    Helper(&'static str),
+    /// A map of the object.
+    Map(&'program str),
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(name) => f.write_str(name),
+            Self::Helper(name) => write!(f, "bpf_{name}"),
+            Self::Map(name) => write!(f, "map {name}"),
+        }
+    }
 }
 
 /// The program as text.
 #[must_use]
-pub const fn disassemble(program: &Program) -> Disassembly<'_> {
-    Disassembly { program }
+pub fn disassemble(program: &Program) -> Disassembly<'_> {
+    disassemble_with(program, Names::default())
+}
+
+/// The program as text, with names of helpers and maps as comments.
+#[must_use]
+pub const fn disassemble_with<'program>(program: &'program Program, names: Names<'program>) -> Disassembly<'program> {
+    Disassembly { program, names }
 }
 
 impl fmt::Display for Disassembly<'_> {
@@ -42,9 +100,8 @@ impl fmt::Display for Disassembly<'_> {
             }
             shown = line;
             write!(f, "{pc:6}: {}", insn.at(pc))?;
-            let called = insn.function_target(pc).and_then(|target| usize::try_from(target).ok());
-            match called.and_then(|target| self.program.function_at(target)) {
-                Some(function) => writeln!(f, " ; {}", function.name)?,
+            match self.names.named(self.program, pc, insn) {
+                Some(named) => writeln!(f, " ; {named}")?,
                 None => writeln!(f)?,
             }
         }

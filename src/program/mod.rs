@@ -11,7 +11,7 @@ mod check;
 mod disassemble;
 mod rejection;
 
-pub use disassemble::{Disassembly, disassemble};
+pub use disassemble::{Disassembly, Named, Names, disassemble, disassemble_with};
 pub use rejection::Rejection;
 
 use crate::verdict::ProgramKind;

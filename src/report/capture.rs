@@ -17,23 +17,45 @@ const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const SNAP_LEN: u32 = 65535;
 
 /// A capture file cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
-    /// The file is damaged, or no capture.
-    #[error("capture: {source}; write it with tcpdump or tshark")]
-    Format {
-        /// From the parser.
-        source: PcapError,
+    /// The file begins as no capture does.
+    #[error("capture: it begins neither as pcap nor as pcapng; write it with tcpdump or tshark")]
+    NoCapture,
+    /// The file ends too early.
+    #[error("capture: it ends within frame {number}; copy it whole, or leave the frame out")]
+    Cut {
+        /// Which frame is not whole, from 1.
+        number: usize,
+    },
+    /// What stands in the file is no frame.
+    #[error("capture: what stands where frame {number} should is none; write the file anew with tcpdump or tshark")]
+    Damaged {
+        /// Which frame cannot be read, from 1.
+        number: usize,
     },
     /// Its frames are not Ethernet.
-    #[error("capture: its frames are of link type {link:?}, not Ethernet; capture on an Ethernet device")]
+    #[error("capture: its frames are of link type {link}, not Ethernet (1); capture on an Ethernet device")]
     Link {
-        /// What they are.
-        link: DataLink,
+        /// `LINKTYPE_*` of tcpdump.
+        link: u32,
     },
     /// It holds no frame.
     #[error("capture: it holds no frame; capture some")]
     Empty,
+}
+
+impl CaptureError {
+    /// What the parser says, where frame `number` should be.
+    fn at(number: usize, error: &PcapError) -> Self {
+        match error {
+            PcapError::IncompleteBuffer | PcapError::IoError(_) => Self::Cut { number },
+            PcapError::InvalidField(_)
+            | PcapError::Utf8Error(_)
+            | PcapError::FromUtf8Error(_)
+            | PcapError::InvalidInterfaceId(_) => Self::Damaged { number },
+        }
+    }
 }
 
 /// The form of a capture file.
@@ -87,27 +109,25 @@ impl Capture {
 }
 
 fn ethernet(link: DataLink) -> Result<(), CaptureError> {
-    if link == DataLink::ETHERNET { Ok(()) } else { Err(CaptureError::Link { link }) }
+    if link == DataLink::ETHERNET { Ok(()) } else { Err(CaptureError::Link { link: link.into() }) }
 }
 
 fn read_pcap(bytes: &[u8]) -> Result<Vec<CapturedFrame>, CaptureError> {
-    let format = |source| CaptureError::Format { source };
-    let mut reader = PcapReader::new(bytes).map_err(format)?;
+    let mut reader = PcapReader::new(bytes).map_err(|_| CaptureError::NoCapture)?;
     ethernet(reader.header().datalink)?;
     let mut frames = Vec::new();
     while let Some(packet) = reader.next_packet() {
-        let packet = packet.map_err(format)?;
+        let packet = packet.map_err(|error| CaptureError::at(frames.len() + 1, &error))?;
         frames.push(CapturedFrame { at: packet.timestamp, bytes: packet.data.into_owned() });
     }
     Ok(frames)
 }
 
 fn read_pcapng(bytes: &[u8]) -> Result<Vec<CapturedFrame>, CaptureError> {
-    let format = |source| CaptureError::Format { source };
-    let mut reader = PcapNgReader::new(bytes).map_err(format)?;
+    let mut reader = PcapNgReader::new(bytes).map_err(|_| CaptureError::NoCapture)?;
     let mut frames = Vec::new();
     while let Some(block) = reader.next_block() {
-        match block.map_err(format)? {
+        match block.map_err(|error| CaptureError::at(frames.len() + 1, &error))? {
             Block::InterfaceDescription(interface) => ethernet(interface.linktype)?,
             Block::EnhancedPacket(packet) => {
                 frames.push(CapturedFrame { at: packet.timestamp, bytes: packet.data.into_owned() });
@@ -188,10 +208,28 @@ mod tests {
         raw[20] = 101;
         assert_eq!(
             Capture::read(&raw).expect_err("no Ethernet").to_string(),
-            "capture: its frames are of link type RAW, not Ethernet; capture on an Ethernet device"
+            "capture: its frames are of link type 101, not Ethernet (1); capture on an Ethernet device"
         );
-        let error = Capture::read(b"what").expect_err("no capture").to_string();
-        assert!(error.starts_with("capture: ") && error.ends_with("; write it with tcpdump or tshark"), "{error}");
+        for bytes in [&b""[..], b"what", b"\x0a\x0d\x0d\x0awhat"] {
+            let error = Capture::read(bytes).expect_err("no capture").to_string();
+            assert_eq!(error, "capture: it begins neither as pcap nor as pcapng; write it with tcpdump or tshark");
+        }
+    }
+
+    #[test]
+    fn a_capture_that_is_cut_or_damaged_says_at_which_frame() {
+        for form in [Capture::Pcap, Capture::PcapNg] {
+            let whole = form.write(&frames());
+            let error = Capture::read(&whole[..whole.len() - 7]).expect_err("cut").to_string();
+            assert_eq!(error, "capture: it ends within frame 3; copy it whole, or leave the frame out", "{form:?}");
+        }
+        let mut damaged = Capture::Pcap.write(&frames());
+        // The microseconds of the second frame: more than a second has.
+        let second = 24 + 16 + 60;
+        damaged[second + 4..second + 8].fill(0xff);
+        let error = Capture::read(&damaged).expect_err("damaged").to_string();
+        let expected = "capture: what stands where frame 2 should is none; write the file anew with tcpdump or tshark";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! Bytes as hexadecimal digits, two each.
+//!
+//! Invariant: `from_hex(to_hex(bytes))` gives the bytes back.
 
 /// Lower-case digits of the bytes, without anything between.
 #[must_use]

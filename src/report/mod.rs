@@ -6,10 +6,12 @@ mod capture;
 mod elements;
 mod hexadecimal;
 mod preset;
+mod tally;
 mod test_run;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
 pub use elements::{Element, dump, dump_all, is_per_cpu, sort};
 pub use hexadecimal::{from_hex, to_hex};
 pub use preset::{Preset, PresetError};
-pub use test_run::{FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun};
+pub use tally::RunTally;
+pub use test_run::{FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun, try_load};

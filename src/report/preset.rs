@@ -73,7 +73,7 @@ pub enum PresetError {
         /// Which one, from 0.
         index: usize,
         /// Why it is not there.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The map does not take the element.
     #[error("map {map}: element {index}: the map refused it ({errno}); see the type of the map")]
@@ -163,7 +163,11 @@ impl Preset {
             let name = name.ok_or_else(|| self.form(index, "it names no program"))?;
             let slot = key.first_chunk().map(|slot| u32::from_le_bytes(*slot)).ok_or(Errno::EINVAL).map_err(refused)?;
             let program = instance.expect_program(name);
-            let program = program.map_err(|source| PresetError::NoProgram { map: self.map.clone(), index, source })?;
+            let program = program.map_err(|source| PresetError::NoProgram {
+                map: self.map.clone(),
+                index,
+                source: Box::new(source),
+            })?;
             return array.replace(slot, Some(program.slot())).map_err(refused);
         }
         let value = if let Some(values) = element.get("values").and_then(Value::as_array) {

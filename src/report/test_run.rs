@@ -17,7 +17,9 @@ use super::hexadecimal::to_hex;
 use super::preset::{Preset, PresetError};
 use crate::cage::{CageError, Region};
 use crate::elf::Object;
-use crate::limits::{FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, TAIL_RESERVE};
+use crate::limits::{
+    FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, TAIL_RESERVE,
+};
 use crate::maps::WorkerIndex;
 use crate::run::{Clock, Context, Run, Window, World};
 use crate::trap::Fault;
@@ -27,8 +29,6 @@ use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome};
 
 /// Longest frame that a run takes.
 const FRAME_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
-/// Lines of `bpf_trace_printk` that the report of one frame keeps: the first ones.
-const TRACE_LINES_MAX: usize = 1000;
 
 /// A program cannot be run on a frame.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,8 @@ pub struct FrameReport {
     /// Low 32 bits of r0; 0 after a trap.
     pub retval: u32,
     /// What the return value means on the program's hook; `aborted` after a trap.
-    pub verdict: &'static str,
+    #[serde(serialize_with = "by_name")]
+    pub verdict: Verdict,
     /// The frame afterwards, in hexadecimal.
     pub data_out: String,
     /// The metadata before the frame, in hexadecimal, where the program left some.
@@ -108,6 +109,10 @@ pub struct FrameReport {
     /// Mean nanoseconds of a run, where it was repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_ns: Option<f64>,
+}
+
+fn by_name<S: serde::Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.name())
 }
 
 /// Something that verify mode noticed.
@@ -152,13 +157,12 @@ impl TestRun {
     pub fn new(request: &RunRequest<'_>) -> Result<Self, RunError> {
         let trace = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&trace);
-        let keep = move |line: &str| {
+        let world = world(Box::new(move |line: &str| {
             let mut lines = lock(&lines);
-            if lines.len() < TRACE_LINES_MAX {
+            if lines.len() < RUN_TRACE_LINES_MAX {
                 lines.push(line.to_owned());
             }
-        };
-        let world = Arc::new(World::new(1, Clock::Monotonic, Box::new(keep))?);
+        }))?;
         let instance = Instance::load(&world, request.object)?;
         let program = Arc::clone(choose(&instance, request)?);
         for preset in request.presets {
@@ -296,7 +300,7 @@ impl TestRun {
             prog: program.name().to_owned(),
             mode: mode.name(),
             retval,
-            verdict: verdict.name(),
+            verdict,
             data_out: link + &bytes(run.window.data, run.window.data_end),
             meta_out: bytes(run.window.meta, run.window.data),
             insns: outcome.insns,
@@ -308,6 +312,19 @@ impl TestRun {
             mean_ns,
         }
     }
+}
+
+/// Brings an object to life as a run or a host would, to see which of its programs are refused and why.
+///
+/// # Errors
+/// [`RunError::Load`] where the object as a whole is refused; [`RunError::Cage`] where there is no memory for it.
+pub fn try_load(object: &Object) -> Result<Instance, RunError> {
+    Ok(Instance::load(&world(Box::new(|_| {}))?, object)?)
+}
+
+/// A world of one worker.
+fn world(trace: Box<dyn Fn(&str) + Send + Sync>) -> Result<Arc<World>, CageError> {
+    World::new(1, Clock::Monotonic, trace).map(Arc::new)
 }
 
 fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {

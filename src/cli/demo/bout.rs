@@ -2,6 +2,8 @@
 //!
 //! Traffic is offered as fast as the peer takes it, and no faster: frames under way are limited, so that socket buffers of
 //! an ordinary user do not overflow, in any mode.
+//!
+//! Invariant: every frame that left one host is received by the other or counted as dropped, or the command fails.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use crate::port::udp::{IoPath, WireConfig};
 use crate::vm::Instance;
 
 /// The balancer of A, built from `balancer.c` beside this file.
-const BALANCER: (&str, &[u8]) = ("balancer.o", include_bytes!("balancer.o"));
+pub(super) const BALANCER: (&str, &[u8]) = ("balancer.o", include_bytes!("balancer.o"));
 /// The firewall of B, built from `firewall.c` beside this file.
-const FIREWALL: (&str, &[u8]) = ("firewall.o", include_bytes!("firewall.o"));
+pub(super) const FIREWALL: (&str, &[u8]) = ("firewall.o", include_bytes!("firewall.o"));
 
 /// What A sends: questions to a name server, from 256 addresses, and connections.
 const A_SENDS: &str = "udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64; tcp 10.0.0.0/24:1024-2047 -> 10.1.0.1:22";

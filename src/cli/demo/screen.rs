@@ -1,4 +1,6 @@
 //! The live table: drawn anew on a terminal, a line each second elsewhere.
+//!
+//! Invariant: what is shown of a time is what was so during that time, mode and frames alike.
 
 use std::io;
 use std::time::Duration;
@@ -12,18 +14,29 @@ use crate::flow::{Hook, PortStats};
 /// Moves up, then clears to the end of the screen.
 const CLEAR_BELOW: &str = "\x1b[J";
 
+/// What the demonstration is shown on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// A terminal, on which a table is drawn anew.
+    Terminal,
+    /// A file or pipe, which gets lines.
+    Lines,
+}
+
 /// The live table.
 #[derive(Debug)]
 pub(super) struct Screen {
-    live: bool,
+    medium: Medium,
     /// Lines of the table that stands on the terminal.
     drawn: usize,
     before: (Duration, [PortStats; 2]),
+    /// For each host, the modes that were in force since then, in order.
+    modes: [Vec<&'static str>; 2],
 }
 
 impl Screen {
-    pub(super) fn new(bout: &Bout, live: bool) -> Self {
-        Self { live, drawn: 0, before: (bout.elapsed(), ports(bout)) }
+    pub(super) fn new(bout: &Bout, medium: Medium) -> Self {
+        Self { medium, drawn: 0, before: (bout.elapsed(), ports(bout)), modes: modes(bout) }
     }
 
     pub(super) fn begin(&mut self, out: Out<'_>) -> io::Result<()> {
@@ -36,22 +49,26 @@ impl Screen {
     pub(super) fn tell(&mut self, bout: &Bout, script: &Script, told: &Told, out: Out<'_>) -> io::Result<()> {
         self.clear(out)?;
         writeln!(out, "{:6.1} s  {}", told.at.as_secs_f64(), told.what)?;
-        if self.live {
+        if self.medium == Medium::Terminal {
             return self.table(bout, script, out);
+        }
+        for (seen, now) in self.modes.iter_mut().zip(modes(bout)) {
+            seen.extend(now);
+            seen.dedup();
         }
         out.flush()
     }
 
     /// Shows what happened since the last time.
     pub(super) fn draw(&mut self, bout: &Bout, script: &Script, out: Out<'_>) -> io::Result<()> {
-        if self.live {
+        if self.medium == Medium::Terminal {
             self.clear(out)?;
             return self.table(bout, script, out);
         }
-        let rates = self.rates(bout);
+        let (rates, [a_mode, b_mode]) = self.rates(bout);
         let at = bout.elapsed().as_secs_f64();
-        let [a, b] = [(&bout.a, &rates[0]), (&bout.b, &rates[1])].map(|(corner, rate)| {
-            let (name, mode) = (corner.host.name(), mode(corner));
+        let [a, b] = [(&bout.a, &rates[0], a_mode), (&bout.b, &rates[1], b_mode)].map(|(corner, rate, mode)| {
+            let name = corner.host.name();
             let count = |name: &str, count: u64| format!("{name} {}", grouped(count));
             let verdicts = [count("pass", rate.pass), count("drop", rate.drop), count("tx", rate.tx)].join(" ");
             format!("{name} {mode}: {} frames/s ({verdicts})", grouped(rate.rx))
@@ -61,14 +78,14 @@ impl Screen {
     }
 
     fn table(&mut self, bout: &Bout, script: &Script, out: Out<'_>) -> io::Result<()> {
-        let rates = self.rates(bout);
+        let (rates, modes) = self.rates(bout);
         let mut table =
             Table::new(&["host", "program", "mode", "received/s", "pass/s", "drop/s", "tx/s", "aborted/s", "sent/s"]);
-        for (corner, rate) in [&bout.a, &bout.b].into_iter().zip(&rates) {
+        for ((corner, rate), mode) in [&bout.a, &bout.b].into_iter().zip(&rates).zip(modes) {
             table.row([
                 corner.host.name().to_owned(),
                 corner.host.attached(Hook::Xdp).unwrap_or_default(),
-                mode(corner).to_owned(),
+                mode,
                 grouped(rate.rx),
                 grouped(rate.pass),
                 grouped(rate.drop),
@@ -92,8 +109,8 @@ impl Screen {
         Ok(())
     }
 
-    /// Frames a second since the last time.
-    fn rates(&mut self, bout: &Bout) -> [PortStats; 2] {
+    /// Frames a second since the last time, and the modes that were in force meanwhile.
+    fn rates(&mut self, bout: &Bout) -> ([PortStats; 2], [String; 2]) {
         let (then, before) = &self.before;
         let (now, after) = (bout.elapsed(), ports(bout));
         let micros = (now - *then).as_micros().max(1);
@@ -111,8 +128,14 @@ impl Screen {
             }
         });
         self.before = (now, after);
-        rates
+        let seen = std::mem::replace(&mut self.modes, modes(bout));
+        (rates, seen.map(|modes| modes.join(" then ")))
     }
+}
+
+/// The mode of each host, as the start of what is seen.
+fn modes(bout: &Bout) -> [Vec<&'static str>; 2] {
+    [&bout.a, &bout.b].map(|corner| vec![mode(corner)])
 }
 
 fn ports(bout: &Bout) -> [PortStats; 2] {

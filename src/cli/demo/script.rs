@@ -1,4 +1,6 @@
 //! What happens during the demonstration, and when.
+//!
+//! Invariant: a step returns when every worker acts on it, so that a phase is counted in its mode alone.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! What the demonstration ends with.
+//!
+//! Invariant: text and JSON say the same numbers.
 
 use serde::Serialize;
 
@@ -125,10 +127,12 @@ pub(super) fn write(summary: &Summary, out: Out<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-const NEXT: &str = "Try next, each in a terminal of its own, with objects of your own or those in src/cli/demo:
-  kumite host --name A --wire udp:127.0.0.1:7001,peer=127.0.0.1:7002 --xdp src/cli/demo/balancer.o:balance --api unix:/tmp/a
-  kumite host --name B --wire udp:127.0.0.1:7002,peer=127.0.0.1:7001 --xdp src/cli/demo/firewall.o --mac 02:00:00:00:00:02 \
-                    --api unix:/tmp/b
+const NEXT: &str = "Try next, each of the hosts in a terminal of its own:
+  kumite demo --save /tmp/kumite-demo
+  kumite host --name A --wire udp:127.0.0.1:7001,peer=127.0.0.1:7002 --xdp /tmp/kumite-demo/balancer.o:balance \\
+              --api unix:/tmp/a
+  kumite host --name B --wire udp:127.0.0.1:7002,peer=127.0.0.1:7001 --xdp /tmp/kumite-demo/firewall.o \\
+              --mac 02:00:00:00:00:02 --api unix:/tmp/b
   kumite send --api unix:/tmp/a --flows \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64\" --seconds 60
   kumite stat --watch --api unix:/tmp/b
   kumite map update blocklist 10.0.0.0/25 0 --api unix:/tmp/b

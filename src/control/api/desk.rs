@@ -1,4 +1,6 @@
 //! Where commands for one host arrive: the host, its traffic source, and the wish to stop.
+//!
+//! Invariant: no lock of the desk is held while a program is translated or a plan is awaited.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -68,10 +70,13 @@ impl Desk {
     /// Takes what the host and its ring buffers have to say, and gives the events from number `since` on.
     pub(super) fn events(&self, since: u64) -> EventsView {
         let mut journal = self.journal.lock().expect("nothing panics while it holds the lock");
-        let at_ms = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for event in self.host.events() {
-            journal.keep(at_ms, event);
+        let since_begin =
+            |at: Instant| u64::try_from(at.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX);
+        for happened in self.host.events() {
+            journal.keep(since_begin(happened.at), happened.event);
         }
+        // A record says nothing of its time; it is taken out now.
+        let at_ms = since_begin(Instant::now());
         for (_, instance) in self.objects() {
             for (_, map) in instance.maps() {
                 if let Some(ring) = map.as_ring_buffer() {

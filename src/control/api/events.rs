@@ -1,4 +1,6 @@
 //! The route to what programs say.
+//!
+//! Invariant: a request ends after [`API_WAIT_MS_MAX`] at most, whatever it asks for.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +9,8 @@ use serde_json::{Value, json};
 
 use super::Desk;
 use crate::control::{Body, Call, Refusal, Route};
+use crate::limits::API_WAIT_MS_MAX;
 
-/// Longest wait for an event, in milliseconds.
-const WAIT_MS_MAX: u64 = 10_000;
 /// How often a waiting request looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -23,7 +24,7 @@ pub(super) const EVENTS: Route<Desk> = Route {
 
 fn events(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let since = call.query_number("since", 0)?;
-    let wait = Duration::from_millis(call.query_number("wait_ms", 0)?.min(WAIT_MS_MAX));
+    let wait = Duration::from_millis(call.query_number("wait_ms", 0)?.min(API_WAIT_MS_MAX));
     let give_up = Instant::now() + wait;
     loop {
         let view = desk.events(since);

@@ -1,4 +1,6 @@
 //! Routes about maps.
+//!
+//! Invariant: slots of program arrays change through the host alone, which knows what is loaded.
 
 use hyper::Method;
 use serde::Deserialize;
@@ -142,8 +144,8 @@ fn delete(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
 
 /// What the map itself says of a slot is told as of any other element.
 fn slot_refusal(map: &dyn Map, doing: &str, error: &HostError) -> Refusal {
-    match error {
-        HostError::Slot { errno, .. } => elements::refusal(map, doing, *errno),
-        other => super::programs::refusal(other),
+    if let HostError::Slot { errno, .. } = error {
+        return elements::refusal(map, doing, *errno);
     }
+    super::programs::refusal(error)
 }

@@ -1,4 +1,6 @@
 //! The route to what instrumented mode counted.
+//!
+//! Invariant: reads counters while they count; stops no worker.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Routes about programs: objects, hooks, modes.
+//!
+//! Invariant: an answer to a change is given when every worker acts on it.
 
 use hyper::Method;
 use serde::Deserialize;
@@ -9,6 +11,7 @@ use crate::control::view::{HookView, ObjectView, ProgramView, RefusedView};
 use crate::control::{Body, Call, Refusal, Route};
 use crate::elf::Object;
 use crate::flow::{Hook, HostError, ModeTarget};
+use crate::limits::OBJECT_NAME_LEN_MAX;
 use crate::vm::Mode;
 
 pub(super) const PROGRAMS: Route<Desk> =
@@ -45,12 +48,9 @@ pub(super) const LOAD: Route<Desk> = Route {
     answer: load,
 };
 
-/// Bytes of an object's name; longer ones are cut.
-const NAME_LEN_MAX: usize = 128;
-
 fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let name: String = call.query("name").unwrap_or("object").chars().filter(|c| !c.is_control()).collect();
-    let name: String = name.chars().take(NAME_LEN_MAX).collect();
+    let name: String = name.chars().take(OBJECT_NAME_LEN_MAX).collect();
     let object = Object::parse(&name, &call.body).map_err(guest)?;
     let id = desk.host().load(&object).map_err(|error| refusal(&error))?;
     let loaded = desk.objects().find(|(own, _)| *own == id);

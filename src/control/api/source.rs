@@ -1,4 +1,6 @@
 //! Routes about the traffic source. A host has one at a time.
+//!
+//! Invariant: a source that sends is never replaced.
 
 use std::sync::Arc;
 use std::time::Duration;

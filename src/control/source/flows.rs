@@ -8,6 +8,8 @@
 //! A flow stands for all combinations of its addresses and ports; frame after frame goes through them, the source
 //! address turning fastest. `size` is the length of the frame in bytes, Ethernet header included, checksum of the link
 //! not.
+//!
+//! Invariant: a flow that was read has frames: ranges run forwards, and its headers fit in its length.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,6 +20,95 @@ use crate::limits::{FLOW_ADDRESSES_MAX, FLOWS_MAX, FRAME_LEN_MAX};
 
 /// Length of a frame where the description does not say.
 const FRAME_LEN_DEFAULT: u16 = 64;
+
+/// What is wrong with a description of flows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlowDefect {
+    /// There is none.
+    #[error("it names no flow")]
+    NoFlow,
+    /// There are more than [`FLOWS_MAX`].
+    #[error("it names {count} flows, more than {FLOWS_MAX}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// A flow is not whole.
+    #[error("it ends before the {part}")]
+    Ends {
+        /// What is missing.
+        part: &'static str,
+    },
+    /// The first word is no protocol.
+    #[error("{word:?} is not udp, tcp or icmp")]
+    Protocol {
+        /// The word.
+        word: String,
+    },
+    /// Something else stands between source and target.
+    #[error("{word:?} stands where -> belongs")]
+    Arrow {
+        /// What stands there.
+        word: String,
+    },
+    /// One end is IPv4, the other IPv6.
+    #[error("source and target are of different families")]
+    Families,
+    /// A word behind the target is no option.
+    #[error("{word:?} is no option of a flow")]
+    Option {
+        /// The word.
+        word: String,
+    },
+    /// A word too many.
+    #[error("{word:?} stands behind the end")]
+    BehindEnd {
+        /// The word.
+        word: String,
+    },
+    /// The size is no number.
+    #[error("size {word:?} is no number of bytes")]
+    SizeWord {
+        /// What stands there.
+        word: String,
+    },
+    /// The headers do not fit, or the frame does not go through the wire.
+    #[error("size {size} is not from {least} to {FRAME_LEN_MAX}")]
+    Size {
+        /// Bytes.
+        size: u16,
+        /// Fewest that its headers take.
+        least: u16,
+    },
+    /// A part of an endpoint is not what it should be.
+    #[error("{text:?} is no {part}")]
+    Part {
+        /// What stands there.
+        text: String,
+        /// What should.
+        part: &'static str,
+    },
+    /// An IPv6 address without brackets.
+    #[error("{text:?} is no IPv4 address; an IPv6 address stands in [ ]")]
+    NoBrackets {
+        /// What stands there.
+        text: String,
+    },
+    /// A prefix is too short.
+    #[error("{text:?} holds more than {FLOW_ADDRESSES_MAX} addresses")]
+    Addresses {
+        /// The network.
+        text: String,
+    },
+    /// The last port is below the first.
+    #[error("ports {first}-{last} run backwards")]
+    Ports {
+        /// The first.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
+}
 
 /// What a flow's packets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,37 +215,37 @@ impl Flow {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, FlowDefect> {
         let mut words = text.split_whitespace();
-        let mut word = |what: &str| words.next().ok_or_else(|| format!("it ends before the {what}"));
+        let mut word = |part| words.next().ok_or(FlowDefect::Ends { part });
         let name = word("protocol")?;
         let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
-        let protocol = protocol.ok_or_else(|| format!("{name:?} is not udp, tcp or icmp"))?;
+        let protocol = protocol.ok_or_else(|| FlowDefect::Protocol { word: name.to_owned() })?;
         let source = endpoint(word("source")?)?;
         let arrow = word("arrow")?;
         if arrow != "->" {
-            return Err(format!("{arrow:?} stands where -> belongs"));
+            return Err(FlowDefect::Arrow { word: arrow.to_owned() });
         }
         let target = endpoint(word("target")?)?;
         if source.0.first.is_ipv4() != target.0.first.is_ipv4() {
-            return Err("source and target are of different families".to_owned());
+            return Err(FlowDefect::Families);
         }
         let frame_len = match words.next() {
             None => None,
             Some("size") => {
                 let size = words.next().unwrap_or_default();
-                Some(size.parse().map_err(|_| format!("size {size:?} is no number of bytes"))?)
+                Some(size.parse().map_err(|_| FlowDefect::SizeWord { word: size.to_owned() })?)
             }
-            Some(other) => return Err(format!("{other:?} is no option of a flow")),
+            Some(other) => return Err(FlowDefect::Option { word: other.to_owned() }),
         };
         if let Some(other) = words.next() {
-            return Err(format!("{other:?} stands behind the end"));
+            return Err(FlowDefect::BehindEnd { word: other.to_owned() });
         }
         let mut flow = Self { protocol, source, target, frame_len: 0 };
         let least = flow.headers_len();
         flow.frame_len = frame_len.unwrap_or(FRAME_LEN_DEFAULT.max(least));
         if flow.frame_len < least || u32::from(flow.frame_len) > FRAME_LEN_MAX {
-            return Err(format!("size {} is not from {least} to {FRAME_LEN_MAX}", flow.frame_len));
+            return Err(FlowDefect::Size { size: flow.frame_len, least });
         }
         Ok(flow)
     }
@@ -180,8 +271,8 @@ fn nth_port(ports: Ports, index: u64) -> u16 {
     u16::try_from(u64::from(ports.first) + index).expect("the range ends at a u16")
 }
 
-fn endpoint(text: &str) -> Result<(Addresses, Ports), String> {
-    let wrong = |part: &str, what: &str| format!("{part:?} is no {what}");
+fn endpoint(text: &str) -> Result<(Addresses, Ports), FlowDefect> {
+    let wrong = |text: &str, part| FlowDefect::Part { text: text.to_owned(), part };
     let (network, ports) = match text.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         Some((network, "")) => (network, None),
         Some((network, rest)) => {
@@ -189,7 +280,7 @@ fn endpoint(text: &str) -> Result<(Addresses, Ports), String> {
         }
         None => match text.split_once(':') {
             Some((_, ports)) if ports.contains(':') => {
-                return Err(format!("{text:?} is no IPv4 address; an IPv6 address stands in [ ]"));
+                return Err(FlowDefect::NoBrackets { text: text.to_owned() });
             }
             Some((network, ports)) => (network, Some(ports)),
             None => (text, None),
@@ -209,7 +300,7 @@ fn endpoint(text: &str) -> Result<(Addresses, Ports), String> {
         }
     };
     let count = 1_u32.checked_shl(host_bits).filter(|count| *count <= FLOW_ADDRESSES_MAX);
-    let count = count.ok_or_else(|| format!("{network:?} holds more than {FLOW_ADDRESSES_MAX} addresses"))?;
+    let count = count.ok_or_else(|| FlowDefect::Addresses { text: network.to_owned() })?;
     let first = match first {
         IpAddr::V4(first) => IpAddr::V4((first.to_bits() & !(count - 1)).into()),
         IpAddr::V6(first) => IpAddr::V6((first.to_bits() & !u128::from(count - 1)).into()),
@@ -220,7 +311,7 @@ fn endpoint(text: &str) -> Result<(Addresses, Ports), String> {
         Some((first, last)) => Ports { first: port(first)?, last: port(last)? },
     };
     if ports.first > ports.last {
-        return Err(format!("ports {}-{} run backwards", ports.first, ports.last));
+        return Err(FlowDefect::Ports { first: ports.first, last: ports.last });
     }
     Ok((Addresses { first, count }, ports))
 }
@@ -229,7 +320,7 @@ impl FromStr for Flow {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
-        Self::parse(text).map_err(|what| SourceError::Flows { text: text.to_owned(), what })
+        Self::parse(text).map_err(|defect| SourceError::Flows { text: text.to_owned(), defect })
     }
 }
 
@@ -279,12 +370,12 @@ impl FromStr for Flows {
     fn from_str(text: &str) -> Result<Self, SourceError> {
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         let flows = parts.map(str::parse).collect::<Result<Vec<Flow>, _>>()?;
-        let what = match flows.len() {
-            0 => "it names no flow".to_owned(),
-            count if count > FLOWS_MAX => format!("it names {count} flows, more than {FLOWS_MAX}"),
+        let defect = match flows.len() {
+            0 => FlowDefect::NoFlow,
+            count if count > FLOWS_MAX => FlowDefect::TooMany { count },
             _ => return Ok(Self { flows }),
         };
-        Err(SourceError::Flows { text: text.to_owned(), what })
+        Err(SourceError::Flows { text: text.to_owned(), defect })
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The payload begins with the frame's number, 8 bytes big-endian, where it has room; the rest is zero.
 //!
+//! Invariant: the frame has the flow's length, and every checksum is right.
+//!
 //! Sources: RFC 791, 8200, 768, 9293, 792, 4443.
 
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ mod frames;
 mod pace;
 mod sending;
 
-pub use flows::{Addresses, Flow, Flows, Ports, Protocol};
+pub use flows::{Addresses, Flow, FlowDefect, Flows, Ports, Protocol};
 pub use frames::Link;
 pub use pace::{Pace, Rate};
 pub use sending::{Frames, Progress, Sending, State};
@@ -19,12 +19,12 @@ use crate::report::CaptureError;
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The text is no description of flows.
-    #[error("flows {text:?}: {what}; write for example \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64\"")]
+    #[error("flows {text:?}: {defect}; write for example \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64\"")]
     Flows {
         /// The text.
         text: String,
         /// What is wrong.
-        what: String,
+        defect: FlowDefect,
     },
     /// The text is no rate.
     #[error("rate {text:?}: not frames per second; write a number from 1 to 100000000, or max")]

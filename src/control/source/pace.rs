@@ -1,4 +1,6 @@
 //! How fast and how long a source sends.
+//!
+//! Invariant: the number of frames due never falls as time goes on.
 
 use std::fmt;
 use std::str::FromStr;

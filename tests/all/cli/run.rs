@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kumite::report::{Capture, CapturedFrame};
 use serde_json::Value;
 
 use super::said;
@@ -89,7 +90,7 @@ fn captures_go_in_and_come_out() {
     assert_eq!(said(&[&balance[..], &["--data-in", one_text, "--pcap-out", first_text]].concat()).0, 0);
     let back = ["--pcap", first_text, "--pcap-out", second_text, "--data-out", one_text];
     assert_eq!(said(&[&balance[..], &back].concat()).0, 0);
-    let frames = kumite::report::Capture::read(&fs::read(&second).expect("written")).expect("a capture");
+    let frames = Capture::read(&fs::read(&second).expect("written")).expect("a capture");
     assert_eq!(frames.len(), 1);
     assert_eq!(fs::read(&one).expect("written"), frames[0].bytes);
 }
@@ -176,4 +177,140 @@ fn an_object_is_listed_and_its_programs_are_printed() {
     assert!(out.contains("\ndropped:\n"), "{out}");
     let (_, all, _) = said(&["disasm", FIREWALL]);
     assert_eq!(all, format!("; program firewall in section xdp (xdp)\n{out}"));
+}
+
+/// An object of the test's own with these XDP programs.
+fn object(name: &str, programs: &[(&str, &str)]) -> String {
+    let mut builder = crate::objects::Builder::new();
+    for (program, text) in programs {
+        let slots = kumite::isa::assemble(text).expect("text of the test").len();
+        let section = builder.text(&format!("xdp/{program}"), text);
+        builder.symbol(program, crate::objects::Names::Function, section, 0, 8 * slots as u64);
+    }
+    let path = place(name);
+    fs::write(&path, builder.finish()).expect("written");
+    path.display().to_string()
+}
+
+#[test]
+fn several_frames_end_with_their_tally_and_findings_fail_where_asked() {
+    // Reads behind the end of a frame of 14 bytes: a finding, where the frame is short.
+    let object = object("peeks.o", &[("peeks", "r2 = *(u32 *)(r1 + 0)\nw0 = *(u8 *)(r2 + 20)\nw0 = 1\nexit")]);
+    let (short, long) = ([7; 14], [7; 60]);
+    let frame = |bytes: &[u8]| CapturedFrame { at: std::time::Duration::ZERO, bytes: bytes.to_vec() };
+    let capture = place("peeks.pcap");
+    fs::write(&capture, Capture::Pcap.write(&[frame(&short), frame(&long), frame(&short)])).expect("written");
+    let run = ["run", &object, "--pcap", capture.to_str().expect("text")];
+    let (code, lines) = json(&run);
+    assert_eq!((code, lines.len()), (0, 4));
+    let tally = serde_json::json!({
+        "tally": { "frames": 3, "pass": 0, "drop": 3, "tx": 0, "redirect": 0, "aborted": 0, "traps": 0, "findings": 2 }
+    });
+    assert_eq!(lines[3], tally);
+    let (code, out, _) = said(&[&run[..], &["--fail-on", "finding"]].concat());
+    assert_eq!(code, 1);
+    let last = "3 frames: pass 0, drop 3, tx 0, redirect 0, aborted 0; 0 traps, 2 findings";
+    assert_eq!(out.lines().last(), Some(last));
+    let (code, out, _) = said(&[&run[..], &["--fail-on", "finding", "--mode", "fast"]].concat());
+    assert_eq!(code, 0, "{out}");
+    let (_, out, _) = said(&["run", &object, "--hex", FRAME]);
+    assert!(!out.contains(" frames: "), "one frame needs no tally: {out}");
+    let (code, _, complaint) = said(&[&run[..], &["--fail-on", "luck"]].concat());
+    assert_eq!(code, 2);
+    assert_eq!(complaint, "kumite: --fail-on \"luck\": not one of finding, trap; see kumite run --help\n");
+}
+
+#[test]
+fn what_a_run_dumps_is_taken_by_the_next() {
+    let [first, second] = ["first-dump.json", "second-dump.json"].map(|name| place(name).display().to_string());
+    let run = ["run", BALANCER, "--prog", "balance", "--hex", FRAME];
+    assert_eq!(said(&[&run[..], &["--repeat", "3", "--dump-maps", &first]].concat()).0, 0);
+    let presets = ["backends", "counters", ".rodata"].map(|map| format!("{map}={first}"));
+    let presets: Vec<&str> = presets.iter().flat_map(|preset| ["--map", preset]).collect();
+    let again = [&run[..], &["--dump-maps", &second], &presets].concat();
+    let (code, _, complaint) = said(&again);
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    let read =
+        |path: &str| -> Value { serde_json::from_str(&fs::read_to_string(path).expect("written")).expect("JSON") };
+    let (first, second) = (read(&first), read(&second));
+    assert_eq!(first["backends"], second["backends"]);
+    let packets = |dump: &Value| {
+        let values = dump["counters"]["elements"].as_array().expect("a list").iter();
+        let counts = values.map(|element| element["values"][0].as_str().expect("digits")[..2].to_owned());
+        counts.collect::<Vec<_>>()
+    };
+    assert!(packets(&first).contains(&"03".to_owned()) && packets(&second).contains(&"04".to_owned()), "{second}");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_never_waited_for() {
+    let fifo = place("fifo");
+    let fifo = fifo.to_str().expect("text");
+    let _ = fs::remove_file(fifo);
+    assert!(std::process::Command::new("mkfifo").arg(fifo).status().expect("mkfifo runs").success());
+    for (path, line) in [
+        (fifo, &["inspect", fifo][..]),
+        (fifo, &["run", FIREWALL, "--pcap", fifo]),
+        (fifo, &["run", FIREWALL, "--hex", FRAME, "--map", &format!("rules={fifo}")]),
+        ("/dev/zero", &["disasm", "/dev/zero"]),
+        ("/tmp", &["run", "/tmp", "--hex", FRAME]),
+    ] {
+        let complaint = format!("kumite: {path}: it is no regular file; name a file, or - for standard input\n");
+        assert_eq!(said(line), (3, String::new(), complaint), "{line:?}");
+    }
+    let mut child = super::kumite(&["inspect", "-"]);
+    let child = child.stdin(fs::File::open(FIREWALL).expect("ours")).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&child.stdout).starts_with("-: license "), "{child:?}");
+    let long = place("long.o");
+    fs::File::create(&long).and_then(|file| file.set_len((64 << 20) + 1)).expect("a file with a hole");
+    let long = long.to_str().expect("text");
+    let complaint = format!("kumite: {long}: longer than 67108864 bytes; name a shorter file\n");
+    assert_eq!(said(&["disasm", long]), (1, String::new(), complaint));
+    fs::remove_file(long).expect("ours");
+}
+
+#[test]
+fn names_of_helpers_maps_and_functions_stand_beside_the_instructions() {
+    let (_, out, _) = said(&["disasm", FIREWALL]);
+    for name in ["; bpf_map_lookup_elem\n", "; map counters\n", "; map blocklist\n", "; dropped\n"] {
+        assert!(out.contains(name), "{name}: {out}");
+    }
+    let text: String =
+        out.lines().filter(|line| !line.starts_with("; program")).map(|line| format!("{line}\n")).collect();
+    kumite::isa::assemble(&text).expect("what is printed reads back");
+    let (code, out, _) = said(&["disasm", FIREWALL, "--json"]);
+    assert_eq!(code, 0);
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    let insns = listed["programs"][0]["insns"].as_array().expect("a list");
+    let call = insns.iter().find(|insn| insn["helper"] == "map_lookup_elem").expect("a call");
+    assert!(call["source"]["line"].is_u64() && call["text"] == "call 1", "{call}");
+    assert!(
+        insns.iter().any(|insn| insn["map"] == "blocklist") && insns.iter().any(|insn| insn["function"] == "dropped")
+    );
+    assert_eq!(listed["programs"][0]["functions"][0]["name"], "firewall");
+}
+
+#[test]
+fn an_object_says_what_would_be_refused_in_the_words_of_a_run() {
+    let programs = [("good", "w0 = 2\nexit"), ("bad", "call 999\nexit")];
+    let mixed = object("mixed.o", &programs);
+    let (code, out, _) = said(&["inspect", &mixed]);
+    assert_eq!(code, 0);
+    let (_, _, complaint) = said(&["run", &mixed, "--prog", "bad", "--hex", FRAME]);
+    let why = complaint.trim().strip_prefix("kumite: ").expect("our name");
+    assert!(why.contains("bad insn 0: helper 999 is not supported; see `kumite helpers`"), "{why}");
+    assert!(
+        out.contains(&format!(
+            "program bad (xdp, section xdp/bad): 2 slots, 1 function, 0 source lines; refused: {why}\n"
+        )),
+        "{out}"
+    );
+    assert!(out.contains("program good (xdp, section xdp/good): 2 slots, 1 function, 0 source lines\n"), "{out}");
+    let alone = object("bad.o", &programs[1..]);
+    let (code, out, _) = said(&["inspect", &alone, "--json"]);
+    assert_eq!(code, 1);
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(listed["programs"][0]["refused"].as_str().expect("a reason").contains("helper 999 is not supported"));
+    let (code, out, _) = said(&["inspect", &alone]);
+    assert_eq!((code, out.lines().last()), (1, Some("no program of the object loads")));
 }

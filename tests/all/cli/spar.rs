@@ -57,10 +57,13 @@ fn two_hosts_send_to_each_other_and_every_frame_is_in_the_books() {
     assert_eq!(b.count("rx"), 5000 + a.count("tx"));
     let stat = a.ask(&["stat"]);
     assert!(stat.contains("wire: rx 3,000 = pass ") && stat.contains("(exact)"), "{stat}");
+    assert!(stat.contains("\nevents: 0 lost because nobody read them in time\n"), "{stat}");
     for host in [a, b] {
         let (code, books) = host.end_by("TERM");
         assert_eq!(code, 0);
         assert_exact(&books);
+        assert!(books.contains(" wire: dropped by the kernel before it came here: 0\n"), "{books}");
+        assert!(books.contains("; errors 0, peer unreachable "), "{books}");
     }
 }
 
@@ -268,7 +271,7 @@ fn a_host_that_cannot_start_says_why() {
     let (code, _, complaint) = start(&["--workers", "0"]);
     assert_eq!(
         (code, complaint.as_str()),
-        (2, "kumite: --workers \"0\": 0 is not in 1..=64; see kumite host --help\n")
+        (2, "kumite: --workers \"0\": not a number from 1 to 64; see kumite host --help\n")
     );
     assert!(!folder.address("x").path().exists(), "no socket is left behind");
 
@@ -309,8 +312,29 @@ fn the_demonstration_accounts_for_every_frame() {
         assert_eq!(direction["lost"], 0, "{direction}");
         assert!(direction["received"].as_u64().expect("a count") > 100, "{direction}");
     }
-    let (code, out, _) = said(&["demo", "--seconds", "1", "--io", "plain", "--rate", "5000"]);
+    let (code, out, _) = said(&["demo", "--seconds", "2", "--io", "plain", "--rate", "5000"]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("A: slot 2 of backends is backend_0 now") && out.contains("Try next"), "{out}");
+    // The first second holds the change at its 0.9th, the last one those at 1.2 and 1.6.
+    let modes: Vec<&str> = out.lines().filter_map(|line| line.split(" s  A ").nth(1)?.split(':').next()).collect();
+    assert_eq!(modes, ["fast then instrumented", "instrumented then verify then fast"], "{out}");
     assert_eq!(out.matches("(exact)").count(), 2, "{out}");
+}
+
+#[test]
+fn what_the_demonstration_says_to_try_needs_nothing_but_the_binary() {
+    let folder = Folder::new();
+    let place = folder.0.join("objects");
+    let place = place.to_str().expect("text");
+    let (code, out, complaints) = said(&["demo", "--save", place]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    let files: Vec<&str> = out.lines().collect();
+    assert_eq!(files.len(), 4, "{out}");
+    assert_eq!(fs::read(format!("{place}/firewall.o")).expect("written"), fs::read(FIREWALL).expect("ours"));
+    assert_eq!(said(&["demo", "--save", place]).0, 0, "the same files may be there already");
+    fs::write(format!("{place}/firewall.o"), "another's").expect("ours");
+    let (code, _, complaint) = said(&["demo", "--save", place]);
+    let expected =
+        format!("kumite: {place}/firewall.o: cannot write it: File exists (os error 17); name another folder\n");
+    assert_eq!((code, complaint), (3, expected));
 }

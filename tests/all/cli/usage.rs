@@ -27,7 +27,22 @@ fn a_wrong_line_is_told_in_one_line_with_exit_code_2() {
             "rate \"0\": not frames per second; write a number from 1 to 100000000, or max",
         ),
         (&["send", "f", "--seconds=-1"], "--seconds -1: no time to send for; write for example 10 or 0.5"),
-        (&["mode", "--api", "/tmp/x"], "api \"/tmp/x\": not unix:PATH; write for example unix:/tmp/a.sock"),
+        (
+            &["mode", "--api", "x"],
+            "api \"x\": neither unix:PATH nor a path with a slash; write for example unix:/tmp/a.sock",
+        ),
+        (
+            &["run", "x", "--hex", "00", "--repeat", "9999999999"],
+            "--repeat \"9999999999\": not a number from 1 to 4294967295; see kumite run --help",
+        ),
+        (
+            &["run", "x", "--hex", "00", "--repeat", "many"],
+            "--repeat \"many\": no whole number that fits; see kumite run --help",
+        ),
+        (
+            &["demo", "--seconds", "99999999999999999999"],
+            "--seconds \"99999999999999999999\": no whole number that fits; see kumite demo --help",
+        ),
         (
             &["events", "--api", "unix:"],
             "api \"unix:\": no path that a file can have; write for example unix:/tmp/a.sock",

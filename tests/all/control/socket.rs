@@ -206,6 +206,17 @@ fn broken_requests_end_their_own_connection_only() {
     for request in &broken {
         let answer = raw(address, request);
         assert!(!answer.starts_with("HTTP/1.1 200"), "{}: {answer}", String::from_utf8_lossy(request));
+        // What does not even look like a request is closed without a word.
+        assert!(answer.is_empty() || answer.contains("\r\n\r\n{\"error\":\""), "{answer}");
+        if request.starts_with(b"GET /refuse HTTP/1.1") || request.starts_with(b"GET /file") {
+            assert!(
+                answer.starts_with("HTTP/1.1 431 ") && answer.contains("more than 32 fields; send less"),
+                "{answer}"
+            );
+        }
+        if request.windows(19).any(|part| part == b"content-length: -1\r") {
+            assert!(answer.contains("request: its head is no HTTP/1.1; begin for example with"), "{answer}");
+        }
         if request.starts_with(b"POST /echo/%ff") {
             assert!(answer.contains("{\"error\":\"path: Invalid UTF-8 in `word`; write names in UTF-8"), "{answer}");
         }

@@ -233,7 +233,7 @@ fn each_verdict_has_its_count_and_each_abort_its_reason() {
         let panics = right
             .events()
             .into_iter()
-            .filter(|event| matches!(event, Event::Panic { worker: 0, text } if text == "a mistake of ours"));
+            .filter(|told| matches!(&told.event, Event::Panic { worker: 0, text } if text == "a mistake of ours"));
         assert_eq!(panics.count(), 100);
         assert_eq!(right.stats().programs[0].runs, 1000);
         assert_eq!(right.stats().programs[0].modes[0].aborted, 300, "what the program itself said, and panics");
@@ -561,7 +561,11 @@ fn a_trace_line_is_an_event_and_an_idle_host_stays_quiet() {
     let [a, b] = free_addresses();
     let host = start("host", a, b, IoPath::Auto, 1);
     (host.world().trace)("hello from a program");
-    assert_eq!(host.events(), [Event::Trace { text: "hello from a program".to_owned() }]);
+    let before = Instant::now();
+    let told = host.events();
+    assert!(told.iter().all(|told| told.at <= before), "the time of happening, not of reading");
+    let events: Vec<Event> = told.into_iter().map(|told| told.event).collect();
+    assert_eq!(events, [Event::Trace { text: "hello from a program".to_owned() }]);
     assert!(host.events().is_empty());
     assert_eq!(host.io_report(), format!("wire udp {a} -> {b}: io_uring (multishot receive, trains)"));
     assert_eq!(wire(&host).turns, 0);

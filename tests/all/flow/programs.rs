@@ -145,8 +145,8 @@ fn a_slot_is_seen_by_the_next_frame_in_every_mode() {
         }
         assert_eq!(counted(&host), (round + 1) * 12);
     }
-    let traps = host.events().into_iter().filter(|event| {
-        matches!(event, Event::Trap { program, text } if program == "count" && text.starts_with("stray insn 1: read at guest"))
+    let traps = host.events().into_iter().filter(|told| {
+        matches!(&told.event, Event::Trap { program, text } if program == "count" && text.starts_with("stray insn 1: read at guest"))
     });
     assert_eq!(traps.count(), 90);
     assert_eq!(wire(&host).aborted_by.trap, 90);
@@ -174,7 +174,9 @@ fn a_program_that_never_ends_costs_its_frames_and_not_the_host() {
     }
     let text = "turn insn 0: fuel used up: the program ran too long";
     assert!(
-        host.events().iter().any(|event| matches!(event, Event::Trap { text: told, .. } if told.starts_with(text)))
+        host.events()
+            .iter()
+            .any(|told| matches!(&told.event, Event::Trap { text: told, .. } if told.starts_with(text)))
     );
 }
 

@@ -99,7 +99,7 @@ fn compare(path: &Path, program: &str, preset: Preset<'_>) {
         assert_eq!(report.trap, None, "{}", place(number));
         let findings: Vec<String> = report.findings.iter().map(|finding| format!("{finding:?}")).collect();
         assert!(findings.is_empty(), "{}: {findings:?}", place(number));
-        *verdicts.entry(report.verdict).or_default() += 1;
+        *verdicts.entry(report.verdict.name()).or_default() += 1;
     }
     println!("{} {program}: {verdicts:?}", path.display());
     for mode in [Mode::Fast, Mode::Instrumented] {
