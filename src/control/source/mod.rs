@@ -2,17 +2,19 @@
 //!
 //! Invariant: knows nothing of hosts; frames go where a function says, and what it does not accept is offered again.
 
+mod flow_defect;
 mod flows;
 mod frames;
 mod pace;
 mod sending;
 
-pub use flows::{Addresses, Flow, FlowDefect, Flows, Ports, Protocol};
+pub use flow_defect::FlowDefect;
+pub use flows::{Addresses, Flow, Flows, Ports, Protocol};
 pub use frames::Link;
 pub use pace::{Pace, Rate};
 pub use sending::{Frames, Progress, Sending, State};
 
-use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN};
+use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN, SOURCE_RATE_MAX};
 use crate::report::CaptureError;
 
 /// A description or capture that gives no frames.
@@ -27,7 +29,7 @@ pub enum SourceError {
         defect: FlowDefect,
     },
     /// The text is no rate.
-    #[error("rate {text:?}: not frames per second; write a number from 1 to 100000000, or max")]
+    #[error("rate {text:?}: not frames per second; write a number from 1 to {SOURCE_RATE_MAX}, or max")]
     Rate {
         /// The text.
         text: String,
