@@ -10,8 +10,10 @@ use super::asking::write_json;
 use super::table::counted;
 use super::{CliError, Exit, Form, Out, object_file};
 use crate::elf::{Object, ObjectMap, Pinning};
+use crate::flow::{Hook, HostError};
 use crate::program::Program;
 use crate::report::{RunError, try_load};
+use crate::verdict::ProgramKind;
 use crate::vm::{Instance, Mode};
 
 /// List the programs and maps of an object, and say what run and host would refuse; exit code 1 where no program loads
@@ -50,6 +52,13 @@ impl Trial {
         self.instance.as_ref()?.program(name)?.translated(Mode::Fast).err().map(ToString::to_string)
     }
 
+    /// Why a host attaches it nowhere, in the host's words; `None` where it has a hook.
+    fn hookless(program: &Program) -> Option<String> {
+        let (name, kind) = (program.name().to_owned(), program.kind());
+        let hook = Hook::Xdp.name();
+        (kind != ProgramKind::Xdp).then(|| HostError::Kind { program: name, kind: kind.name(), hook }.to_string())
+    }
+
     fn exit(&self) -> Exit {
         let loads = self.instance.as_ref().is_some_and(|instance| !instance.programs().is_empty());
         if loads { Exit::Done } else { Exit::Refused }
@@ -79,6 +88,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             (Some(why), _) => writeln!(out, "; refused: {why}")?,
             (None, Some(why)) => writeln!(out, "; interpreted in every mode: {why}")?,
             (None, None) => writeln!(out)?,
+        }
+        if let Some(why) = Trial::hookless(program) {
+            writeln!(out, "  host: {why}")?;
         }
     }
     for refused in &object.refused {
@@ -128,6 +140,7 @@ fn as_json(object: &Object, trial: &Trial) -> Value {
             "functions": program.functions().iter().map(|function| &function.name).collect::<Vec<_>>(),
             "lines": program.lines().len(),
             "refused": trial.refusal(program.name()),
+            "host_refuses": trial.refusal(program.name()).or_else(|| Trial::hookless(program)),
             "interpreted": trial.interpreted(program.name()),
         })
     };

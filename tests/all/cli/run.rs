@@ -306,6 +306,14 @@ fn an_object_says_what_would_be_refused_in_the_words_of_a_run() {
         "{out}"
     );
     assert!(out.contains("program good (xdp, section xdp/good): 2 slots, 1 function, 0 source lines\n"), "{out}");
+    let mut builder = crate::objects::Builder::new();
+    let section = builder.text("tc", "w0 = 0\nexit");
+    builder.symbol("shape", crate::objects::Names::Function, section, 0, 16);
+    let shape = place("shape.o");
+    fs::write(&shape, builder.finish()).expect("written");
+    let (code, out, _) = said(&["inspect", shape.to_str().expect("text")]);
+    let host = "  host: program shape: a tc program cannot sit on hook xdp; attach a program of the hook's kind\n";
+    assert!(code == 0 && out.contains(host), "{out}");
     let alone = object("bad.o", &programs[1..]);
     let (code, out, _) = said(&["inspect", &alone, "--json"]);
     assert_eq!(code, 1);
