@@ -134,28 +134,43 @@ fn list(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// All elements: what a map that changes meanwhile held at some moment of the walk, each key once.
 fn dump(client: &Client, map: &str, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     let view = view(client, map)?;
     // A host of another version may have types that are unknown here.
     let kind = MAP_TYPES.iter().map(|map_type| map_type.kind).find(|kind| kind.to_string() == view.kind);
+    let path = format!("/v1/maps/{}/elements", escape(map));
+    let all = gather(kind, view.max_entries, |after| {
+        let after = after.map(|key| format!("?after={key}")).unwrap_or_default();
+        typed(client, client.get(&format!("{path}{after}"))?)
+    })?;
+    write_elements(&all, form, out)
+}
+
+/// All elements, each key once, from parts that `ask` gives: those behind a key, or the first ones. Of a map that changes
+/// meanwhile, what it held at some moment of the walk.
+fn gather(
+    kind: Option<MapKind>,
+    max_entries: u32,
+    mut ask: impl FnMut(Option<&str>) -> Result<ElementsView, CliError>,
+) -> Result<Vec<Element>, CliError> {
     let mut seen = HashSet::new();
     let mut all: Vec<Element> = Vec::new();
-    let mut after = String::new();
+    let mut after: Option<String> = None;
     loop {
-        let path = format!("/v1/maps/{}/elements{after}", escape(map));
-        let part: ElementsView = typed(client, client.get(&path)?)?;
+        let part = ask(after.as_deref())?;
         let before = all.len();
         all.extend(part.elements.into_iter().filter(|element| seen.insert(element.key.clone())));
         // A hash in which the last key was deleted begins anew; a part of a program array may be empty.
         let is_anew = all.len() == before && kind != Some(MapKind::PROGRAM_ARRAY);
-        let Some(next) = part.next.filter(|_| !is_anew && all.len() < view.max_entries as usize) else { break };
-        after = format!("?after={next}");
+        after = part.next.filter(|_| !is_anew && all.len() < max_entries as usize);
+        if after.is_none() {
+            break;
+        }
     }
     if let Some(kind) = kind {
         sort(kind, &mut all);
     }
-    write_elements(&all, form, out)
+    Ok(all)
 }
 
 fn write_elements(elements: &[Element], form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
@@ -292,5 +307,35 @@ mod tests {
         assert_eq!(as_number("0100000000000000"), "  (1)");
         assert_eq!(as_number("010203"), "");
         assert_eq!(spread("0a0b"), "0a 0b");
+    }
+
+    fn part(keys: impl IntoIterator<Item = u32>, next: Option<u32>) -> ElementsView {
+        let digits = |key: u32| to_hex(&key.to_be_bytes());
+        let element =
+            |key| Element { key: digits(key), value: Some("00".to_owned()), values: Vec::new(), program: None };
+        ElementsView { elements: keys.into_iter().map(element).collect(), next: next.map(digits) }
+    }
+
+    #[test]
+    fn a_dump_of_a_map_that_never_stands_still_ends() {
+        // Every walk begins anew: the same keys again and again.
+        let mut asked = 0;
+        let again = gather(Some(MapKind::HASH), 1000, |_| {
+            asked += 1;
+            Ok(part([3, 1, 2], Some(2)))
+        });
+        let keys: Vec<String> = again.expect("parts").into_iter().map(|element| element.key).collect();
+        assert_eq!((asked, keys), (2, ["00000001", "00000002", "00000003"].map(str::to_owned).to_vec()));
+        // Every part brings keys that were not there before.
+        let mut first = 0;
+        let fresh = gather(Some(MapKind::HASH), 100, |_| {
+            first += 10;
+            Ok(part(first..first + 10, Some(first)))
+        });
+        assert_eq!(fresh.expect("parts").len(), 100);
+        // A program array has gaps of any length.
+        let mut parts = vec![part([9], None), part([], Some(8)), part([1], Some(4))];
+        let slots = gather(Some(MapKind::PROGRAM_ARRAY), 10, |_| Ok(parts.pop().expect("asked for as many")));
+        assert_eq!(slots.expect("parts").len(), 2);
     }
 }

@@ -1,4 +1,6 @@
 //! Routes about the host as a whole.
+//!
+//! Invariant: reads counters while workers count, and stops none but by `POST /v1/stop`.
 
 use hyper::Method;
 use serde_json::{Value, json};
