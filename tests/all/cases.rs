@@ -78,8 +78,7 @@ fn number(word: &str) -> u64 {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    assert!(hex.len().is_multiple_of(2), "{hex}: two digits make a byte");
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal")).collect()
+    kumite::report::from_hex(hex).unwrap_or_else(|| panic!("{hex}: two digits make a byte"))
 }
 
 fn kind(word: &str) -> ProgramKind {
