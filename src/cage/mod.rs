@@ -12,10 +12,12 @@
 //! until after the region is dropped.
 
 mod access;
+mod free_runs;
 mod pages;
 mod region;
 
 pub use access::GuestRange;
+pub use free_runs::FreeRuns;
 pub use region::Region;
 
 use std::sync::{Arc, Mutex};

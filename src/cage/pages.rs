@@ -2,11 +2,10 @@
 //!
 //! Invariant: bookkeeping only; touches no guest memory.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::Protect;
+use super::{FreeRuns, Protect};
 use crate::limits::{CAGE_FIRST_ADDR, CAGE_LEN, PAGE_LEN};
 use crate::trap::Access;
 
@@ -54,58 +53,24 @@ impl PageMap {
     }
 }
 
-/// Runs of free pages, first page to count.
+/// The free pages of the cage.
 #[derive(Debug)]
-pub(super) struct FreePages(BTreeMap<u32, u32>);
+pub(super) struct FreePages(FreeRuns);
 
 impl FreePages {
     pub(super) fn new() -> Self {
-        let first = CAGE_FIRST_ADDR / PAGE_LEN;
-        let count = u32::try_from(PAGES).expect("2^20 pages") - first;
-        Self(BTreeMap::from([(first, count)]))
+        let first = (CAGE_FIRST_ADDR / PAGE_LEN) as usize;
+        Self(FreeRuns::new(first, PAGES - first))
     }
 
     /// Takes `count` pages plus one that stays unmapped behind them; first fit.
     pub(super) fn take(&mut self, count: u32) -> Option<u32> {
-        let need = count.checked_add(1)?;
-        let (first, run) = self.0.iter().map(|(first, run)| (*first, *run)).find(|(_, run)| *run >= need)?;
-        self.0.remove(&first);
-        if run > need {
-            self.0.insert(first + need, run - need);
-        }
-        Some(first)
+        let first = self.0.take(count as usize + 1)?;
+        Some(u32::try_from(first).expect("2^20 pages"))
     }
 
-    /// Gives back what `take` handed out, joined with its free neighbours.
+    /// Gives back what `take` handed out.
     pub(super) fn give_back(&mut self, first: u32, count: u32) {
-        let mut first = first;
-        let mut run = count + 1;
-        if let Some(after) = self.0.remove(&(first + run)) {
-            run += after;
-        }
-        if let Some((before, before_run)) = self.0.range(..first).next_back().map(|(first, run)| (*first, *run))
-            && before + before_run == first
-        {
-            first = before;
-            run += before_run;
-        }
-        self.0.insert(first, run);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_given_back_in_any_order_joins_again() {
-        let mut free = FreePages::new();
-        let whole = free.0.clone();
-        let taken: Vec<_> = (1..=5).map(|count| (free.take(count).expect("room"), count)).collect();
-        for index in [1, 3, 0, 4, 2] {
-            let (first, count) = taken[index];
-            free.give_back(first, count);
-        }
-        assert_eq!(free.0, whole);
+        self.0.give_back(first as usize, count as usize + 1);
     }
 }

@@ -6,7 +6,7 @@ use super::Refusal;
 use super::view::ElementsView;
 use crate::limits::{API_ELEMENTS_LEN_MAX, API_ELEMENTS_MAX, API_SLOTS_MAX};
 use crate::maps::{Errno, Map, ProgramArray};
-use crate::report::{Element, from_hex, is_per_cpu, to_hex};
+use crate::report::{Element, from_hex, to_hex};
 
 /// Reads the digits of a key.
 pub(super) fn key(map: &dyn Map, digits: &str) -> Result<Vec<u8>, Refusal> {
@@ -102,7 +102,7 @@ pub(super) fn update(map: &dyn Map, key: &[u8], digits: &str, flags: &str, worke
         }
     };
     let mut value = bytes("value", map, digits, def.value_len as usize)?;
-    if is_per_cpu(def.kind) {
+    if def.kind.is_per_worker() {
         let stride = usize::try_from(def.value_stride()).expect("a value fits in memory");
         value.resize(stride, 0);
         value = value.repeat(worker_count as usize);

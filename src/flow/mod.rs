@@ -8,6 +8,7 @@
 //! Invariant: every received frame is counted exactly once:
 //! `rx = pass + drop + tx + redirect + aborted + refused`.
 
+pub mod checksum;
 mod counters;
 mod error;
 mod events;

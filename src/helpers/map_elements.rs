@@ -5,7 +5,7 @@
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
 use crate::limits::HELPER_MEMORY_LEN_MAX;
-use crate::maps::{Errno, MapKind, WorkerIndex};
+use crate::maps::{Errno, WorkerIndex};
 use crate::run::Run;
 use crate::trap::TrapKind;
 
@@ -77,7 +77,7 @@ pub(super) static MAP_DELETE_ELEM: Helper = Helper {
 fn map_lookup_percpu_elem(run: &mut Run<'_>, [handle, key, processor, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     let map = place(195, 1).map(run, handle)?;
     let def = map.def();
-    if !PERCPU.contains(&def.kind) {
+    if !def.kind.is_per_worker() {
         return Err(place(195, 1).not("a per-CPU map"));
     }
     run.work(map.lookup_work())?;
@@ -88,9 +88,6 @@ fn map_lookup_percpu_elem(run: &mut Run<'_>, [handle, key, processor, ..]: [u64;
     let found = place(195, 2).copied(run, key, def.key_len, lookup)?;
     Ok(found.map_or(0, u64::from))
 }
-
-/// Per-CPU hash, array and LRU hash.
-const PERCPU: [MapKind; 3] = [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH];
 
 /// `void *bpf_map_lookup_percpu_elem(map, key, cpu)`: that processor's value or NULL.
 pub(super) static MAP_LOOKUP_PERCPU_ELEM: Helper = Helper {

@@ -70,6 +70,14 @@ const NAMES: [&str; 34] = [
     "arena",
 ];
 
+impl MapKind {
+    /// Whether an element has a value for each worker (`BPF_MAP_TYPE_*PERCPU*` of arrays and hashes).
+    #[must_use]
+    pub fn is_per_worker(self) -> bool {
+        matches!(self, Self::PERCPU_HASH | Self::PERCPU_ARRAY | Self::LRU_PERCPU_HASH)
+    }
+}
+
 impl fmt::Display for MapKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.get(self.0 as usize) {

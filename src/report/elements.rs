@@ -31,7 +31,7 @@ impl Element {
     #[must_use]
     pub fn of_value(def: &MapDef, key: &[u8], value: &[u8]) -> Self {
         let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).unwrap_or(usize::MAX));
-        let (value, values) = if is_per_cpu(def.kind) && stride > 0 {
+        let (value, values) = if def.kind.is_per_worker() && stride > 0 {
             let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
             (None, each.collect())
         } else {
@@ -46,12 +46,6 @@ impl Element {
         let key = to_hex(&index.to_le_bytes());
         Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()) }
     }
-}
-
-/// Whether an element has a value for each worker.
-#[must_use]
-pub fn is_per_cpu(kind: MapKind) -> bool {
-    [MapKind::PERCPU_HASH, MapKind::PERCPU_ARRAY, MapKind::LRU_PERCPU_HASH].contains(&kind)
 }
 
 /// All elements of a map: those of hashes and tries by key, those of arrays by index, those of queues and stacks from the

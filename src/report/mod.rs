@@ -10,7 +10,7 @@ mod tally;
 mod test_run;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
-pub use elements::{Element, dump, dump_all, is_per_cpu, sort};
+pub use elements::{Element, dump, dump_all, sort};
 pub use hexadecimal::{from_hex, to_hex};
 pub use preset::{Preset, PresetError};
 pub use tally::RunTally;

@@ -16,7 +16,6 @@
 
 use serde_json::Value;
 
-use super::elements::is_per_cpu;
 use super::hexadecimal::from_hex;
 use crate::maps::{Errno, Finish, Map, MapDef, RingBuffer};
 use crate::run::World;
@@ -118,7 +117,7 @@ impl Preset {
             match map.as_ring_buffer() {
                 Some(ring) => self.put_record(world, ring, (index, element))?,
                 None => {
-                    let value_count = if is_per_cpu(map.def().kind) { world.worker_count as usize } else { 1 };
+                    let value_count = if map.def().kind.is_per_worker() { world.worker_count as usize } else { 1 };
                     self.put(instance, map.as_ref(), value_count, (index, element))?;
                 }
             }
@@ -190,7 +189,7 @@ impl Preset {
     /// A value, padded as per-CPU maps want it.
     fn value(&self, index: usize, def: &MapDef, value: &Value) -> Result<Vec<u8>, PresetError> {
         let mut bytes = self.bytes(index, "value", value, def.value_len)?;
-        if is_per_cpu(def.kind) {
+        if def.kind.is_per_worker() {
             bytes.resize(bytes.len().next_multiple_of(8), 0);
         }
         Ok(bytes)
@@ -409,7 +408,7 @@ mod tests {
                     r#"[{"key": "180000000a000100", "value": 7}, {"key": "080000000a000000", "value": 8}]"#
                 }
                 MapKind::PROGRAM_ARRAY => r#"[{"key": 2, "program": "out"}]"#,
-                kind if is_per_cpu(kind) => r#"[{"key": 3, "values": [1, 2]}, {"key": 1, "values": [3, 4]}]"#,
+                kind if kind.is_per_worker() => r#"[{"key": 3, "values": [1, 2]}, {"key": 1, "values": [3, 4]}]"#,
                 _ => r#"[{"key": 3, "value": 1}, {"key": 1, "value": 2}]"#,
             };
             put(&first, &name, elements).unwrap_or_else(|error| panic!("{name}: {error}"));

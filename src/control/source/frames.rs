@@ -6,6 +6,7 @@
 //!
 //! Sources: RFC 791, 8200, 768, 9293, 792, 4443.
 
+use crate::flow::checksum;
 use std::net::IpAddr;
 
 use super::flows::{Flow, Protocol, Tuple};
@@ -69,7 +70,7 @@ pub(super) fn write(flow: &Flow, combination: u64, number: u64, link: Link, fram
     } else {
         pseudo += u32::from(protocol) + u32::from(segment_len);
     }
-    let sum = match checksum(pseudo, &frame[start..]) {
+    let sum = match checksum::of(pseudo, &frame[start..]) {
         // A UDP checksum of zero means that there is none.
         0 if flow.protocol == Protocol::Udp => 0xffff,
         sum => sum,
@@ -93,9 +94,9 @@ fn network_header(flow: &Flow, source: IpAddr, target: IpAddr, segment_len: u16,
             frame.extend(source.octets());
             frame.extend(target.octets());
             let header = ETHERNET_LEN..ETHERNET_LEN + 20;
-            let sum = checksum(0, &frame[header]);
+            let sum = checksum::of(0, &frame[header]);
             frame[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
-            (protocol, words(&source.octets()) + words(&target.octets()))
+            (protocol, checksum::sum(&source.octets()) + checksum::sum(&target.octets()))
         }
         (IpAddr::V6(source), IpAddr::V6(target)) => {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
@@ -103,27 +104,12 @@ fn network_header(flow: &Flow, source: IpAddr, target: IpAddr, segment_len: u16,
             frame.extend([protocol, HOP_LIMIT]);
             frame.extend(source.octets());
             frame.extend(target.octets());
-            (protocol, words(&source.octets()) + words(&target.octets()))
+            (protocol, checksum::sum(&source.octets()) + checksum::sum(&target.octets()))
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
             unreachable!("a flow's source and target are of one family")
         }
     }
-}
-
-/// The sum of big-endian 16-bit words; a frame's never overflows 32 bits.
-fn words(bytes: &[u8]) -> u32 {
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low));
-    bytes.chunks(2).map(word).sum()
-}
-
-/// The Internet checksum (RFC 1071) over `bytes`, whose checksum field is zero, and a sum that came before.
-fn checksum(before: u32, bytes: &[u8]) -> u16 {
-    let mut sum = before + words(bytes);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("folded to 16 bits")
 }
 
 #[cfg(test)]
@@ -166,15 +152,15 @@ mod tests {
                 let ipv4 = frame[12] == 8;
                 let start = if ipv4 { 34 } else { 54 };
                 if ipv4 {
-                    assert_eq!(checksum(0, &frame[14..34]), 0, "{text}");
+                    assert_eq!(checksum::of(0, &frame[14..34]), 0, "{text}");
                 }
-                let addresses = words(&frame[if ipv4 { 26..34 } else { 22..54 }]);
+                let addresses = checksum::sum(&frame[if ipv4 { 26..34 } else { 22..54 }]);
                 let protocol = frame[if ipv4 { 23 } else { 20 }];
                 let pseudo = match protocol {
                     1 => 0,
                     _ => addresses + u32::from(protocol) + u32::try_from(frame.len() - start).expect("short"),
                 };
-                assert_eq!(checksum(pseudo, &frame[start..]), 0, "{text}");
+                assert_eq!(checksum::of(pseudo, &frame[start..]), 0, "{text}");
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::{ETHERNET_LEN, HOP_LIMIT, MacAddr, ZeroChecksum, checksum, echo, swap, turn_around};
+use super::{ETHERNET_LEN, HOP_LIMIT, MacAddr, ZeroChecksum, echo, swap, turn_around};
+use crate::flow::checksum;
 
 const HEADER_LEN: usize = 20;
 
@@ -54,6 +55,7 @@ fn echo_reply(message: &mut [u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::super::Addresses;
+    use crate::flow::checksum;
 
     /// An echo request of eight bytes with padding behind it; its checksums are still to be made.
     fn ping() -> Vec<u8> {
@@ -69,7 +71,7 @@ mod tests {
     fn with_right_checksums(mut frame: Vec<u8>) -> Vec<u8> {
         for (range, at) in [(14..34, 24), (34..50, 36)] {
             frame[at..at + 2].fill(0);
-            let sum = super::checksum::of(0, &frame[range]);
+            let sum = checksum::of(0, &frame[range]);
             frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
         frame
@@ -111,7 +113,7 @@ mod tests {
         frame[23] = 17;
         frame[34..42].copy_from_slice(&[ports[0][0], ports[0][1], ports[1][0], ports[1][1], 0, 16, 0, 0]);
         frame[24..26].fill(0);
-        let sum = super::checksum::of(0, &frame[14..34]);
+        let sum = checksum::of(0, &frame[14..34]);
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
         frame
     }
@@ -121,8 +123,8 @@ mod tests {
         let mut frame = datagram([[0x10, 0], [0, 7]]);
         assert_eq!(Addresses::numbered(1).answer(&mut frame, 60), Some(50));
         assert_eq!(frame[34..40], [0, 7, 0x10, 0, 0, 16]);
-        let pseudo = super::checksum::sum(&frame[26..34]) + 17 + 16;
-        assert_eq!(super::checksum::of(pseudo, &frame[34..50]), 0, "the answer has a right checksum");
+        let pseudo = checksum::sum(&frame[26..34]) + 17 + 16;
+        assert_eq!(checksum::of(pseudo, &frame[34..50]), 0, "the answer has a right checksum");
         // The answer turned around by hand is a request with a checksum.
         frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         super::swap(&mut frame, 26, 4);

@@ -2,7 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::{ETHERNET_LEN, HOP_LIMIT, MacAddr, ZeroChecksum, checksum, echo, swap, turn_around};
+use super::{ETHERNET_LEN, HOP_LIMIT, MacAddr, ZeroChecksum, echo, swap, turn_around};
+use crate::flow::checksum;
 
 const HEADER_LEN: usize = 40;
 const ICMPV6: u8 = 58;

@@ -8,10 +8,10 @@
 //! responders never keep each other busy.
 
 mod arp;
-mod checksum;
 mod ipv4;
 mod ipv6;
 
+use crate::flow::checksum;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;

@@ -8,7 +8,6 @@
 //!
 //! Invariant: a program's code is mapped from before it is handed out until its [`Code`] is dropped.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -20,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::callbacks::Callbacks;
 use super::operand;
 use super::stop::Site;
+use crate::cage::FreeRuns;
 use crate::limits::{CODE_REGION_LEN, CODE_REGIONS_MAX};
 use crate::vm::Linked;
 
@@ -218,8 +218,8 @@ struct Region {
     /// Its index in [`ENTRIES`].
     entry: usize,
     tables: Box<[AtomicPtr<Table>]>,
-    /// Free runs, offset to length.
-    free: Mutex<BTreeMap<usize, usize>>,
+    /// Free bytes, by offset.
+    free: Mutex<FreeRuns>,
 }
 
 // SAFETY: `start` is only an address; what lies there is written through the file alone.
@@ -252,43 +252,25 @@ impl Region {
             file,
             entry,
             tables,
-            free: Mutex::new(BTreeMap::from([(0, CODE_REGION_LEN)])),
+            free: Mutex::new(FreeRuns::new(0, CODE_REGION_LEN)),
         };
         ENTRIES[entry].tables.store(region.tables.as_ptr().cast_mut(), Ordering::Release);
         ENTRIES[entry].start.store(region.start.addr(), Ordering::Release);
         Ok(region)
     }
 
-    fn free(&self) -> MutexGuard<'_, BTreeMap<usize, usize>> {
+    fn free(&self) -> MutexGuard<'_, FreeRuns> {
         self.free.lock().expect("nothing panics while it holds the lock")
     }
 
     /// Takes the first run that is long enough.
     fn take(&self, len: usize) -> Option<usize> {
-        let mut free = self.free();
-        let (offset, run) = free.iter().map(|(offset, run)| (*offset, *run)).find(|(_, run)| *run >= len)?;
-        free.remove(&offset);
-        if run > len {
-            free.insert(offset + len, run - len);
-        }
-        Some(offset)
+        self.free().take(len)
     }
 
     /// Gives a run back. Returns whether nothing is taken any more.
     fn give_back(&self, offset: usize, len: usize) -> bool {
-        let mut free = self.free();
-        let (mut offset, mut run) = (offset, len);
-        if let Some(after) = free.remove(&(offset + run)) {
-            run += after;
-        }
-        if let Some((before, before_run)) = free.range(..offset).next_back().map(|(offset, run)| (*offset, *run))
-            && before + before_run == offset
-        {
-            offset = before;
-            run += before_run;
-        }
-        free.insert(offset, run);
-        run == CODE_REGION_LEN
+        self.free().give_back(offset, len) == CODE_REGION_LEN
     }
 
     /// Takes it out of the signal handler's sight.
@@ -324,6 +306,6 @@ fn memory_file() -> Result<File, io::Error> {
 #[cfg(test)]
 pub(super) fn usage() -> (usize, usize) {
     let regions = regions();
-    let free: usize = regions.iter().map(|region| region.free().values().sum::<usize>()).sum();
+    let free: usize = regions.iter().map(|region| region.free().free_count()).sum();
     (regions.len() * CODE_REGION_LEN - free, regions.len())
 }

@@ -1,14 +1,18 @@
 //! The internet checksum, RFC 1071.
+//!
+//! Invariant: knows bytes alone, no headers.
 
 /// The sum of big-endian 16-bit words, an odd last byte padded with zero. Frames are far too short for an overflow.
-pub(super) fn sum(bytes: &[u8]) -> u32 {
+#[must_use]
+pub fn sum(bytes: &[u8]) -> u32 {
     let (pairs, rest) = bytes.as_chunks::<2>();
     let words: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
     words + rest.first().map_or(0, |byte| u32::from(*byte) << 8)
 }
 
 /// The checksum over bytes and what was summed before; 0 over bytes that hold their right checksum.
-pub(super) fn of(before: u32, bytes: &[u8]) -> u16 {
+#[must_use]
+pub fn of(before: u32, bytes: &[u8]) -> u16 {
     let mut sum = before + sum(bytes);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
