@@ -55,7 +55,8 @@ pub const TAIL_CALLS_MAX: u32 = 33;
 pub const LOOPS_MAX: u32 = 8 << 20;
 /// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
 pub const FUEL_DEFAULT: u64 = 4 << 20;
-/// Most fuel that a host gives a run: some tenth of a second, so that a worker can always be stopped.
+/// Most fuel that a host gives a run: some tenth of a second of generated code, some seconds of verify mode, so that a
+/// worker can always be stopped.
 pub const FUEL_MAX: u64 = 64 << 20;
 /// Fuel below which `may_goto` leaves its loop, so that a program built for it ends by itself.
 pub const FUEL_MAY_GOTO: u64 = FUEL_DEFAULT / 4;
@@ -92,6 +93,9 @@ pub const HEAD_RESERVE: u32 = 40;
 pub const WORKERS_MAX: u32 = 64;
 /// Frames that one turn takes from a port.
 pub const BURST_MAX: usize = 64;
+/// Slots of a run after which a worker looks for a new plan and the end before it judges the next frame of its burst: some
+/// milliseconds of verify mode, so that a burst of shorter runs is soon over.
+pub const LONG_RUN_SLOTS: u64 = 64 << 10;
 /// Chunks in which a worker receives. About half of a core's second-level cache; a larger pool costs more than it gives.
 pub const RECEIVE_CHUNKS: u16 = 512;
 /// Chunks of a worker that the traffic source fills; when all are under way, the source waits.
@@ -104,6 +108,8 @@ pub const SPIN_US_MAX: u64 = 50;
 pub const WAIT_MS_MAX: u64 = 100;
 /// Milliseconds that a stopping worker goes on taking frames that had arrived.
 pub const DRAIN_MS_MAX: u64 = 200;
+/// Milliseconds that a change waits for workers to act on it.
+pub const CHANGE_MS_MAX: u64 = 1000;
 /// Milliseconds that a closing port waits for sends under way.
 pub const CLOSE_MS_MAX: u64 = 1000;
 /// Milliseconds for which a busy address is asked for again: the kernel frees the sockets of a ring a little later.

@@ -157,8 +157,8 @@ pub(super) struct TurnRuns {
 }
 
 impl TurnRuns {
-    pub(super) fn count(&mut self, verdict: Verdict) {
-        self.verdicts[verdict_index(verdict)] += 1;
+    pub(super) fn count(&mut self, verdict: Verdict, runs: u64) {
+        self.verdicts[verdict_index(verdict)] += runs;
     }
 }
 
@@ -265,9 +265,8 @@ mod tests {
     fn runs_are_kept_by_mode_and_verdict() {
         let runs = ProgramRuns::new(2);
         let mut turn = TurnRuns::default();
-        turn.count(Verdict::Tx);
-        turn.count(Verdict::Tx);
-        turn.count(Verdict::Aborted);
+        turn.count(Verdict::Tx, 2);
+        turn.count(Verdict::Aborted, 1);
         turn.traps = 1;
         runs.add(0, Mode::Fast, &turn);
         runs.add(1, Mode::Verify, &turn);

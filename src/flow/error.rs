@@ -3,12 +3,12 @@
 use std::io;
 
 use crate::cage::CageError;
-use crate::limits::{FRAME_LEN_MAX, FRAME_LEN_MIN, FUEL_MAX, WORKERS_MAX};
+use crate::limits::{CHANGE_MS_MAX, FRAME_LEN_MAX, FRAME_LEN_MIN, FUEL_MAX, WORKERS_MAX};
 use crate::maps::Errno;
 use crate::port::PortError;
 use crate::vm::LoadError;
 
-/// Why a host could not do what it was asked. Nothing was changed.
+/// Why a host could not do what it was asked. Nothing was changed, but by what ended in [`HostError::Late`].
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The port could not be opened.
@@ -46,6 +46,17 @@ pub enum HostError {
     /// A worker ended by a mistake of kumite's.
     #[error("host {host}: worker {worker} failed; report its panic and start the host again")]
     WorkerLost {
+        /// Name of the host.
+        host: String,
+        /// Number of the worker.
+        worker: u32,
+    },
+    /// A worker did not take a change in time: the frame that it judges takes long. The change is in force for the others, and
+    /// for it after that frame.
+    #[error(
+        "host {host}: worker {worker} still acts on what was before, {CHANGE_MS_MAX} ms after the change; it takes the change after its frame: wait, or run with less fuel"
+    )]
+    Late {
         /// Name of the host.
         host: String,
         /// Number of the worker.
@@ -150,6 +161,7 @@ mod tests {
             HostError::Fuel { host: host(), fuel: 0 }.to_string(),
             HostError::Thread { host: host(), worker: 3, source: source() }.to_string(),
             HostError::WorkerLost { host: host(), worker: 3 }.to_string(),
+            HostError::Late { host: host(), worker: 3 }.to_string(),
             HostError::Stopped { host: host() }.to_string(),
             HostError::FrameLen { index: 2, len: 9000 }.to_string(),
             HostError::NoInstance { id: 7 }.to_string(),
@@ -168,6 +180,8 @@ mod tests {
                 "host red: fuel 0; choose 1 to 67108864",
                 "host red: cannot start worker 3: Resource temporarily unavailable (os error 11); raise `ulimit -u`",
                 "host red: worker 3 failed; report its panic and start the host again",
+                "host red: worker 3 still acts on what was before, 1000 ms after the change; it takes the change after its \
+                 frame: wait, or run with less fuel",
                 "host red: stopped; start another",
                 "frame 2 of 9000 bytes: cannot be sent; send frames of 14 to 1792 bytes",
                 "object 7: not loaded; list the objects for their numbers",

@@ -1,6 +1,7 @@
 //! A host: a network card with hooks that lives in user space.
 //!
-//! Invariant: all methods may be called from any thread; none of them stops the workers but [`Host::stop`].
+//! Invariant: all methods may be called from any thread; none of them stops the workers but [`Host::stop`], and only it and
+//! changes wait for them, with nothing locked that reports need.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use super::stats::{PortStats, Stats};
 use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
 use crate::elf::Object;
-use crate::limits::{CLOSE_MS_MAX, FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
+use crate::limits::{CHANGE_MS_MAX, FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
 use crate::maps::Map;
 use crate::port::udp::{IoPath, Socket, Trains, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
@@ -63,17 +64,15 @@ impl HostConfig {
     }
 }
 
-/// A worker as the host knows it.
-struct Hired {
-    thread: JoinHandle<()>,
-    socket: Arc<Socket>,
-}
+/// The threads of the workers, until they are joined.
+type Staff = Vec<JoinHandle<()>>;
 
-/// The part of a host that ends with [`Host::stop`].
-struct Staff {
-    hired: Vec<Hired>,
-    /// Frames that the kernel had dropped when the host stopped.
-    socket_drops: u64,
+/// The sockets of the wire.
+#[derive(Default)]
+struct Sockets {
+    open: Vec<Arc<Socket>>,
+    /// Frames that the kernel had dropped at those that were closed.
+    dropped: u64,
 }
 
 /// Whether the traffic source is taken from.
@@ -94,7 +93,9 @@ pub struct Host {
     registry: Mutex<Registry>,
     objects: Mutex<Objects>,
     state: RwLock<State>,
+    /// Locked for as long as a stop takes, and by nothing else.
     staff: Mutex<Staff>,
+    sockets: Mutex<Sockets>,
 }
 
 impl fmt::Debug for Host {
@@ -133,13 +134,14 @@ impl Host {
             stopping: AtomicBool::new(false),
             workers: seats.collect::<Result<_, HostError>>()?,
         });
-        let mut staff = Staff { hired: Vec::new(), socket_drops: 0 };
-        match hire(&config, &world, &shared, sockets, &mut staff) {
+        let mut staff = Staff::new();
+        match hire(&config, &world, &shared, &sockets, &mut staff) {
             Ok(ready) => {
                 let io_report = ready[0].report.clone();
                 let outboxes = ready.into_iter().map(|ready| ready.outbox).collect();
                 let (registry, staff) = (Mutex::new(registry), Mutex::new(staff));
                 let (objects, state) = (Mutex::default(), RwLock::new(State::Running));
+                let sockets = Mutex::new(Sockets { open: sockets, dropped: 0 });
                 Ok(Arc::new(Self {
                     config,
                     local,
@@ -151,6 +153,7 @@ impl Host {
                     objects,
                     state,
                     staff,
+                    sockets,
                 }))
             }
             Err(error) => {
@@ -320,25 +323,30 @@ impl Host {
         })
     }
 
-    /// Changes the book, publishes the plan that it makes, and waits until every worker acts on it.
+    /// Changes the book, publishes the plan that it makes, and waits until every worker acts on it. Nothing is locked while
+    /// it waits.
     fn change(&self, change: impl FnOnce(&mut Registry) -> Result<(), HostError>) -> Result<(), HostError> {
-        let _state = self.running()?;
-        let mut registry = self.registry();
-        change(&mut registry)?;
-        // `before` is held until no worker has it: workers shall not spend time on freeing it.
-        let (generation, before) = self.shared.plans.publish(registry.plan());
+        let generation = {
+            let _state = self.running()?;
+            let mut registry = self.registry();
+            change(&mut registry)?;
+            self.shared.plans.publish(registry.plan())
+        };
         self.call_all();
-        let deadline = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
-        for (index, seat) in self.shared.workers.iter().enumerate() {
-            while !self.shared.plans.is_taken(index, generation)
-                && !seat.gone.load(Ordering::Acquire)
-                && Instant::now() < deadline
-            {
+        let deadline = Instant::now() + Duration::from_millis(CHANGE_MS_MAX);
+        let mut late = None;
+        for worker in 0..self.config.worker_count {
+            while !self.shared.plans.is_taken(worker as usize, generation) {
+                if Instant::now() >= deadline {
+                    late = Some(worker);
+                    break;
+                }
                 thread::sleep(Duration::from_micros(20));
             }
         }
-        drop(before);
-        Ok(())
+        // Here, and not by a worker, which shall not spend time on it.
+        self.shared.plans.free_former();
+        late.map_or(Ok(()), |worker| Err(HostError::Late { host: self.config.name.clone(), worker }))
     }
 
     /// Queues frames for sending to the peer and says how many were taken, in order; the others are to be offered again
@@ -380,19 +388,21 @@ impl Host {
     /// What it counted. A worker's counters are those of the end of a turn.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let staff = self.staff();
         let mut tally = Tally::default();
         for seat in &self.shared.workers {
             tally.add(&seat.tally.read());
         }
-        let dropped: u64 = staff.hired.iter().map(|hired| hired.socket.dropped()).sum();
+        let dropped = {
+            let sockets = self.sockets();
+            sockets.dropped + sockets.open.iter().map(|socket| socket.dropped()).sum::<u64>()
+        };
         let gone = self.shared.workers.iter().filter(|seat| seat.gone.load(Ordering::Acquire)).count();
         let workers = self.config.worker_count;
         Stats {
             host: self.config.name.clone(),
             workers,
             workers_alive: workers - u32::try_from(gone).expect("at most all"),
-            ports: vec![PortStats::new("wire", WIRE_IFINDEX, &tally, staff.socket_drops + dropped)],
+            ports: vec![PortStats::new("wire", WIRE_IFINDEX, &tally, dropped)],
             programs: self.registry().stats(),
             events_lost: self.shared.events.lost(),
         }
@@ -407,7 +417,11 @@ impl Host {
     /// Judges what has arrived, sends what was accepted, ends the workers and frees the address. Counters stay.
     pub fn stop(&self) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::Stopped;
-        dismiss(&self.shared, &mut self.staff());
+        let mut staff = self.staff();
+        dismiss(&self.shared, &mut staff);
+        self.shared.plans.free_former();
+        let mut sockets = self.sockets();
+        sockets.dropped += sockets.open.drain(..).map(|socket| socket.dropped()).sum::<u64>();
     }
 
     /// Keeps the host running for as long as the answer is held.
@@ -432,6 +446,10 @@ impl Host {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn staff(&self) -> MutexGuard<'_, Staff> {
         self.staff.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -448,7 +466,7 @@ fn hire(
     config: &HostConfig,
     world: &Arc<World>,
     shared: &Arc<Shared>,
-    sockets: Vec<Arc<Socket>>,
+    sockets: &[Arc<Socket>],
     staff: &mut Staff,
 ) -> Result<Vec<Ready>, HostError> {
     let mut answers = Vec::new();
@@ -457,7 +475,7 @@ fn hire(
         let equipment = Equipment {
             index,
             world: Arc::clone(world),
-            socket: Arc::clone(&socket),
+            socket: Arc::clone(socket),
             io: config.io,
             trains: config.trains,
             shared: Arc::clone(shared),
@@ -466,7 +484,7 @@ fn hire(
         let name = format!("{}-{index}", config.name.chars().filter(|c| *c != '\0').take(12).collect::<String>());
         let thread = thread::Builder::new().name(name).spawn(move || equipment.work(&ready));
         let thread = thread.map_err(|source| HostError::Thread { host: config.name.clone(), worker: index, source })?;
-        staff.hired.push(Hired { thread, socket });
+        staff.push(thread);
         answers.push(answer);
     }
     let ready = (0u32..).zip(answers).map(|(worker, answer)| {
@@ -475,13 +493,12 @@ fn hire(
     ready.collect()
 }
 
-/// Ends the workers and closes their sockets.
+/// Ends the workers.
 fn dismiss(shared: &Shared, staff: &mut Staff) {
     shared.stopping.store(true, Ordering::Release);
     shared.workers.iter().for_each(|seat| seat.wake.notify());
-    for hired in staff.hired.drain(..) {
+    for thread in staff.drain(..) {
         // A worker catches its panics itself.
-        let _ = hired.thread.join();
-        staff.socket_drops += hired.socket.dropped();
+        let _ = thread.join();
     }
 }

@@ -1,7 +1,7 @@
 //! The whole configuration that workers act on, published at once and taken between two turns.
 //!
-//! Invariant: a plan never changes; a worker acts on one plan for a whole turn, and never frees one (whoever publishes
-//! keeps the old plan until every worker has let go of it).
+//! Invariant: a plan never changes; a worker acts on one plan for a whole turn, and never frees one: old plans are kept
+//! until every worker has let go of them, however late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,12 +31,20 @@ pub(super) struct Plan {
     pub(super) fuel: u64,
 }
 
+/// The plan in force and those before it.
+#[derive(Debug)]
+struct Book {
+    current: Arc<Plan>,
+    /// Plans that workers may still hold, oldest first, each with the generation of the one that took its place.
+    former: Vec<(u64, Arc<Plan>)>,
+}
+
 /// The plan in force, and which one each worker acts on.
 #[derive(Debug)]
 pub(super) struct Plans {
     /// Counts publications; workers look at it once a turn.
     generation: CachePadded<AtomicU64>,
-    current: Mutex<Arc<Plan>>,
+    book: Mutex<Book>,
     taken: Box<[CachePadded<AtomicU64>]>,
 }
 
@@ -44,16 +52,29 @@ impl Plans {
     pub(super) fn new(plan: Plan, worker_count: u32) -> Self {
         Self {
             generation: CachePadded::new(AtomicU64::new(1)),
-            current: Mutex::new(Arc::new(plan)),
+            book: Mutex::new(Book { current: Arc::new(plan), former: Vec::new() }),
             taken: (0..worker_count).map(|_| CachePadded::default()).collect(),
         }
     }
 
-    /// Puts a plan into force and gives its generation and the plan before it.
-    pub(super) fn publish(&self, plan: Plan) -> (u64, Arc<Plan>) {
-        let mut current = self.lock();
-        let old = std::mem::replace(&mut *current, Arc::new(plan));
-        (self.generation.fetch_add(1, Ordering::Release) + 1, old)
+    /// Puts a plan into force and gives its generation.
+    pub(super) fn publish(&self, plan: Plan) -> u64 {
+        let mut book = self.lock();
+        let former = std::mem::replace(&mut book.current, Arc::new(plan));
+        let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
+        book.former.push((generation, former));
+        generation
+    }
+
+    /// Frees the former plans that no worker holds any more.
+    pub(super) fn free_former(&self) {
+        let oldest = self.taken.iter().map(|taken| taken.load(Ordering::Acquire)).min().unwrap_or(0);
+        let mut book = self.lock();
+        let (free, kept) = book.former.drain(..).partition::<Vec<_>, _>(|(generation, _)| *generation <= oldest);
+        book.former = kept;
+        drop(book);
+        // What a plan held takes its time, and workers take plans from the book.
+        drop(free);
     }
 
     /// Whether a worker that acts on plan `generation` should take another.
@@ -63,13 +84,18 @@ impl Plans {
 
     /// Gives a worker the plan in force.
     pub(super) fn take(&self) -> (u64, Arc<Plan>) {
-        let current = self.lock();
-        (self.generation.load(Ordering::Relaxed), Arc::clone(&current))
+        let book = self.lock();
+        (self.generation.load(Ordering::Relaxed), Arc::clone(&book.current))
     }
 
     /// A worker says that it acts on plan `generation` and has let go of those before.
     pub(super) fn acts_on(&self, worker: usize, generation: u64) {
         self.taken[worker].store(generation, Ordering::Release);
+    }
+
+    /// A worker has ended and holds no plan.
+    pub(super) fn leaves(&self, worker: usize) {
+        self.acts_on(worker, u64::MAX);
     }
 
     /// Whether the worker has let go of all plans before `generation`.
@@ -78,8 +104,8 @@ impl Plans {
     }
 
     /// The lock is held for some instructions only, so a worker that meets another there does not wait for long.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Plan>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,12 +120,17 @@ mod tests {
         let (first, _) = plans.take();
         plans.acts_on(0, first);
         assert!(!plans.is_newer(first));
-        let (second, old) = plans.publish(Plan { fuel: 20, ..plan });
-        assert_eq!(old.fuel, 10);
+        let former = Arc::downgrade(&plans.lock().current);
+        let second = plans.publish(Plan { fuel: 20, ..plan });
         assert!(plans.is_newer(first) && !plans.is_taken(0, second));
         let (taken, plan) = plans.take();
         assert_eq!((taken, plan.fuel), (second, 20));
         plans.acts_on(0, taken);
         assert!(plans.is_taken(0, second) && !plans.is_taken(1, second));
+        plans.free_former();
+        assert_eq!(former.upgrade().expect("worker 1 may hold it").fuel, 10);
+        plans.leaves(1);
+        plans.free_former();
+        assert!(former.upgrade().is_none());
     }
 }

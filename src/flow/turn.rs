@@ -1,8 +1,8 @@
 //! One turn of a worker: receive a burst, judge each frame where it lies, send, count.
 //!
 //! Invariant: every received frame is counted exactly once, whatever a program does and even if kumite itself fails
-//! while it judges. Nothing here allocates, locks or waits while frames go well; a trap, a finding or a trace line that
-//! is told costs its text.
+//! while it judges. Nothing here allocates, locks or waits while frames go well, beyond what the helpers of a program do;
+//! a trap, a finding or a trace line that is told costs its text.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use super::counters::{Tally, TurnRuns};
 use super::events::{Event, Events};
 use super::plan::{Attached, Plan};
 use super::{Addresses, WIRE_IFINDEX};
-use crate::limits::{BURST_MAX, FRAME_LEN_MAX};
+use crate::limits::{BURST_MAX, FRAME_LEN_MAX, LONG_RUN_SLOTS};
 use crate::port::{Burst, Frame, Outbox, Pool, Port};
 use crate::run::{Context, Run};
 use crate::verdict::Verdict;
@@ -39,6 +39,9 @@ impl Probe for NoProbe {
     fn judged(&mut self, _run: &Run<'_>, _outcome: &Outcome, _verdict: Verdict) {}
 }
 
+/// Why a frame is in `current`.
+const IN_PLACE: &str = "a frame stays in place until it is handed on";
+
 /// Why an aborted frame was aborted.
 #[derive(Clone, Copy)]
 enum Abort {
@@ -46,6 +49,21 @@ enum Abort {
     Verdict,
     Target,
     Panic,
+}
+
+/// Whether the stack behind PASS answers.
+enum Answer {
+    /// The frame holds the answer now.
+    Reply,
+    Silence,
+}
+
+/// How long a frame took.
+#[derive(PartialEq, Eq)]
+enum Pace {
+    Short,
+    /// So long that the worker looks around before the next one.
+    Long,
 }
 
 /// What a worker turns with.
@@ -59,7 +77,8 @@ pub(super) struct Turn<'w, P> {
     pub(super) tally: Tally,
     /// Where the stack behind PASS looks at a frame: outside the cage, where no program can change it meanwhile.
     copy: Box<[u8; FRAME_LEN_MAX as usize]>,
-    /// The frame under judgement, so that a panic does not lose it.
+    /// The frame under judgement, from when it is taken out of the burst until it is counted and handed on, so that a
+    /// panic does not lose it.
     current: Option<Frame>,
 }
 
@@ -80,58 +99,75 @@ impl<'w, P: Port> Turn<'w, P> {
     }
 
     /// Receives a burst, judges it, queues what is to be sent, and says how many frames moved.
-    pub(super) fn turn<B: Probe>(&mut self, plan: &Plan, probe: &mut B) -> usize {
+    ///
+    /// After a frame that took long, asks `called` whether the worker is wanted elsewhere, and leaves the frames behind it
+    /// to the next turn then: a frame is counted as received when it is judged.
+    pub(super) fn turn<B: Probe>(&mut self, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) -> usize {
         // One pin a burst: whoever deletes a map element or swaps a program waits for this turn at most.
         let _quiet_after = crossbeam::epoch::pin();
         self.port.recv(&mut self.pool, &mut self.burst);
         let refused = self.burst.take_refused();
         self.tally.runt += refused.runt;
         self.tally.oversize += refused.oversize;
-        let arrived = self.burst.count();
-        self.tally.rx += arrived as u64 + refused.total();
-        if arrived > 0 {
+        self.tally.rx += refused.total();
+        let waiting = self.burst.count();
+        if waiting > 0 {
             match &plan.xdp {
-                Some(attached) => self.judge_burst(attached, plan, probe),
+                Some(attached) => self.judge_burst(attached, plan, probe, called),
                 None => {
-                    while let Some(frame) = self.burst.take() {
-                        self.tally.rx_bytes += u64::from(frame.len());
-                        self.tally.pass += 1;
-                        self.pass(frame, &plan.responder);
-                    }
+                    self.each_frame(called, |turn| {
+                        let answer = turn.answer(&plan.responder);
+                        let frame = turn.hand_on();
+                        turn.pass(frame, &answer);
+                        Pace::Short
+                    });
                 }
             }
         }
+        let judged = waiting - self.burst.count();
         let sent = self.send_from_outbox();
         self.copy_port_counts();
-        let moved = arrived + sent + usize::from(refused.total() > 0);
+        let moved = judged + sent + usize::from(refused.total() > 0);
         self.tally.turns += u64::from(moved > 0);
         moved
     }
 
-    fn judge_burst<B: Probe>(&mut self, attached: &Attached, plan: &Plan, probe: &mut B) {
+    fn judge_burst<B: Probe>(&mut self, attached: &Attached, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) {
         let mut runs = TurnRuns::default();
         self.run.kind = attached.judge.kind();
-        while self.burst.count() > 0 {
-            let judged = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(frame) = self.burst.take() {
-                    self.judge(frame, attached, plan, &mut runs, probe);
-                }
-            }));
-            if let Err(panic) = judged {
-                self.judged_in_panic(&*panic, &mut runs);
-            }
-        }
+        let lost = self.each_frame(called, |turn| turn.judge(attached, plan, &mut runs, probe));
+        runs.count(Verdict::Aborted, lost);
         let worker = self.run.head.worker as usize;
         attached.runs.add(worker, attached.mode, &runs);
     }
 
-    fn judge<B: Probe>(&mut self, frame: Frame, attached: &Attached, plan: &Plan, runs: &mut TurnRuns, probe: &mut B) {
-        self.tally.rx_bytes += u64::from(frame.len());
-        let window = self.pool.window(&frame);
-        self.current = Some(frame);
+    /// Takes frame after frame out of the burst for `one` to judge and hand on. A panic costs the frame in `current`; says
+    /// how many it cost.
+    fn each_frame(&mut self, called: impl Fn() -> bool, mut one: impl FnMut(&mut Self) -> Pace) -> u64 {
+        let mut lost = 0;
+        loop {
+            let left = catch_unwind(AssertUnwindSafe(|| {
+                while let Some(frame) = self.burst.take() {
+                    self.tally.rx += 1;
+                    self.tally.rx_bytes += u64::from(frame.len());
+                    self.current = Some(frame);
+                    if one(self) == Pace::Long && called() {
+                        return;
+                    }
+                }
+            }));
+            match left {
+                Ok(()) => return lost,
+                Err(panic) => lost += self.lose(&*panic),
+            }
+        }
+    }
+
+    fn judge<B: Probe>(&mut self, attached: &Attached, plan: &Plan, runs: &mut TurnRuns, probe: &mut B) -> Pace {
+        let frame = self.current.as_ref().expect(IN_PLACE);
         let run = &mut self.run;
         run.reset(plan.fuel);
-        run.window = window;
+        run.window = self.pool.window(frame);
         Context::write(run).expect("a worker's context area is writable for as long as the worker lives");
         probe.arrived(run);
         let outcome = attached.judge.judge(attached.mode, run);
@@ -145,14 +181,13 @@ impl<'w, P: Port> Turn<'w, P> {
         if outcome.trap.is_some() || !run.findings.is_empty() {
             self.tell(attached, &outcome, runs);
         }
-        runs.count(verdict);
-        let frame = self.current.take().expect("put there above");
-        let frame = self.pool.moved(frame, &self.run.window);
+        self.pool.follow(self.current.as_mut().expect(IN_PLACE), &self.run.window);
+        let answer = if verdict == Verdict::Pass { self.answer(&plan.responder) } else { Answer::Silence };
+        // Nothing judges any more.
+        runs.count(verdict, 1);
+        let frame = self.hand_on();
         match verdict {
-            Verdict::Pass => {
-                self.tally.pass += 1;
-                self.pass(frame, &plan.responder);
-            }
+            Verdict::Pass => self.pass(frame, &answer),
             Verdict::Drop => {
                 self.tally.drop += 1;
                 self.pool.release(frame);
@@ -166,6 +201,11 @@ impl<'w, P: Port> Turn<'w, P> {
                 self.abort(frame, if outcome.trap.is_some() { Abort::Trap } else { Abort::Verdict });
             }
         }
+        if outcome.fuel_left <= plan.fuel.saturating_sub(LONG_RUN_SLOTS) { Pace::Long } else { Pace::Short }
+    }
+
+    fn hand_on(&mut self) -> Frame {
+        self.current.take().expect(IN_PLACE)
     }
 
     fn redirect(&mut self, frame: Frame) {
@@ -189,19 +229,30 @@ impl<'w, P: Port> Turn<'w, P> {
         self.pool.release(frame);
     }
 
-    /// Hands a frame to the stack, which may answer in the same chunk.
-    fn pass(&mut self, frame: Frame, responder: &Addresses) {
+    /// Shows the frame in `current` to the stack, which may put an answer in its place.
+    fn answer(&mut self, responder: &Addresses) -> Answer {
+        let frame = self.current.as_mut().expect(IN_PLACE);
         if frame.len() > FRAME_LEN_MAX {
-            return self.pool.release(frame);
+            return Answer::Silence;
         }
-        let len = self.pool.read(&frame, &mut self.copy[..]);
+        let len = self.pool.read(frame, &mut self.copy[..]);
         match responder.answer(&mut self.copy[..], len) {
             Some(len) => {
-                let reply = self.pool.rewrite(frame, &self.copy[..len]);
-                self.tally.replies += 1;
-                self.port.send(&mut self.pool, reply);
+                self.pool.rewrite(frame, &self.copy[..len]);
+                Answer::Reply
             }
-            None => self.pool.release(frame),
+            None => Answer::Silence,
+        }
+    }
+
+    fn pass(&mut self, frame: Frame, answer: &Answer) {
+        self.tally.pass += 1;
+        match answer {
+            Answer::Reply => {
+                self.tally.replies += 1;
+                self.port.send(&mut self.pool, frame);
+            }
+            Answer::Silence => self.pool.release(frame),
         }
     }
 
@@ -222,14 +273,14 @@ impl<'w, P: Port> Turn<'w, P> {
         runs.findings += self.run.findings.len() as u64;
     }
 
+    /// After a panic: gives up the frame that was not handed on yet, and says how many that are.
     #[cold]
-    fn judged_in_panic(&mut self, panic: &(dyn Any + Send), runs: &mut TurnRuns) {
+    fn lose(&mut self, panic: &(dyn Any + Send)) -> u64 {
         let worker = self.run.head.worker;
         self.events.tell(Event::Panic { worker, text: panic_text(panic) });
-        if let Some(frame) = self.current.take() {
-            runs.count(Verdict::Aborted);
-            self.abort(frame, Abort::Panic);
-        }
+        let Some(frame) = self.current.take() else { return 0 };
+        self.abort(frame, Abort::Panic);
+        1
     }
 
     fn send_from_outbox(&mut self) -> usize {
@@ -263,8 +314,17 @@ impl<'w, P: Port> Turn<'w, P> {
         self.port.wait(&mut self.pool, timeout);
     }
 
-    /// Sends what is queued and closes the port.
+    /// Whether frames were received that are not judged yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.burst.count() > 0
+    }
+
+    /// Sends what is queued and closes the port. Frames that wait are given up and never counted, like those that wait in
+    /// the kernel.
     pub(super) fn close(&mut self) {
+        while let Some(frame) = self.burst.take() {
+            self.pool.release(frame);
+        }
         self.port.close(&mut self.pool);
         self.copy_port_counts();
     }
@@ -274,4 +334,98 @@ impl<'w, P: Port> Turn<'w, P> {
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{FUEL_DEFAULT, STACK_LEN};
+    use crate::maps::WorkerIndex;
+    use crate::port::PortCounts;
+    use crate::run::{Clock, World};
+    use crate::verdict::ProgramKind;
+    use std::time::Duration;
+
+    /// Gives three frames at once, and fails whenever it is to send one.
+    struct Failing {
+        frame: Vec<u8>,
+        counts: PortCounts,
+    }
+
+    impl Port for Failing {
+        fn recv(&mut self, pool: &mut Pool, burst: &mut Burst) {
+            for _ in 0..3 {
+                assert!(burst.copied(pool, &self.frame), "chunks are given back");
+            }
+        }
+
+        fn send(&mut self, pool: &mut Pool, frame: Frame) {
+            pool.release(frame);
+            panic!("the port fails");
+        }
+
+        fn wait(&mut self, _: &mut Pool, _: Duration) {}
+
+        fn end_receiving(&mut self) {}
+
+        fn is_receiving(&mut self) -> bool {
+            false
+        }
+
+        fn close(&mut self, _: &mut Pool) {}
+
+        fn counts(&self) -> PortCounts {
+            self.counts
+        }
+    }
+
+    /// Asks who has 10.0.0.1.
+    fn question() -> Vec<u8> {
+        let parts: [&[u8]; 4] = [
+            &[0xff; 6],
+            &[2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+            &[2, 0, 0, 0, 0, 2, 10, 0, 0, 2],
+            &[0, 0, 0, 0, 0, 0, 10, 0, 0, 1],
+        ];
+        parts.concat()
+    }
+
+    fn with_turn(test: impl FnOnce(&mut Turn<'_, Failing>, &Events)) {
+        let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
+        let cage = &world.cage;
+        let stack = cage.alloc(STACK_LEN.into(), "a stack").expect("room");
+        let context = cage.alloc(Context::LEN.into(), "a context").expect("room");
+        let pool = Pool::new(cage, 4, 1).expect("room");
+        let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Xdp, stack.addr() + STACK_LEN);
+        run.head.ctx = context.addr();
+        let events = Events::new();
+        let port = Failing { frame: question(), counts: PortCounts::default() };
+        test(&mut Turn::new(port, pool, run, &events), &events);
+    }
+
+    #[test]
+    fn without_a_program_a_panic_costs_its_frame_alone() {
+        with_turn(|turn, events| {
+            turn.port.recv(&mut turn.pool, &mut turn.burst);
+            let lost = turn.each_frame(|| false, |_| panic!("the stack fails"));
+            assert_eq!((lost, turn.pool.free_count()), (3, 4));
+            assert_eq!((turn.tally.rx, turn.tally.aborted_panic), (3, 3));
+            assert!(turn.tally.is_balanced(), "{:?}", turn.tally);
+            let told = Event::Panic { worker: 0, text: "the stack fails".to_owned() };
+            assert!(events.take().iter().map(|happened| &happened.event).eq([&told; 3]));
+        });
+    }
+
+    #[test]
+    fn a_panic_behind_the_judgement_leaves_the_books_balanced_and_goes_no_further() {
+        with_turn(|turn, events| {
+            let plan = Plan { xdp: None, responder: Addresses::numbered(1), fuel: FUEL_DEFAULT };
+            for round in 1..=2 {
+                assert_eq!(turn.turn(&plan, &mut NoProbe, || false), 3);
+                assert_eq!((turn.tally.rx, turn.tally.pass, turn.tally.aborted), (3 * round, 3 * round, 0));
+                assert!(turn.tally.is_balanced(), "{:?}", turn.tally);
+                assert_eq!(events.take().len(), 3);
+            }
+        });
+    }
 }

@@ -3,7 +3,8 @@
 //! Idle, it polls for some microseconds and then blocks in its port, from where frames, the traffic source, a new plan
 //! and the end wake it.
 //!
-//! Invariant: shares nothing but counters, plans and queues with other threads, and waits for none of them.
+//! Invariant: shares nothing but counters, plans, queues and maps with other threads, and waits for none of them longer than
+//! a plan is handed out or a map is changed.
 
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,6 +75,7 @@ impl Equipment {
             let worker = self.index;
             self.shared.events.tell(Event::WorkerLost { worker, text: panic_text(&*panic) });
         }
+        self.shared.plans.leaves(self.index as usize);
         seat.gone.store(true, Ordering::Release);
     }
 
@@ -131,7 +133,9 @@ impl<P: Port> Worker<'_, P> {
                 // The plan before is let go of now, and not a moment later.
                 self.shared.plans.acts_on(self.index, generation);
             }
-            if self.turn(&plan) > 0 {
+            let shared = self.shared;
+            let called = || shared.stopping.load(Ordering::Acquire) || shared.plans.is_newer(generation);
+            if self.turn(&plan, called) > 0 {
                 idle_since = None;
                 continue;
             }
@@ -143,10 +147,7 @@ impl<P: Port> Worker<'_, P> {
             // What this thread put off freeing shall not wait for its next frame.
             crossbeam::epoch::pin().flush();
             self.seat.wake.begin_sleep();
-            let called = self.turn.outbox().has_ready()
-                || self.shared.plans.is_newer(generation)
-                || self.shared.stopping.load(Ordering::Acquire);
-            if !called {
+            if !called() && !self.turn.outbox().has_ready() {
                 self.turn.wait(Duration::from_millis(WAIT_MS_MAX));
             }
             self.seat.wake.end_sleep();
@@ -155,8 +156,8 @@ impl<P: Port> Worker<'_, P> {
         self.drain(&plan);
     }
 
-    fn turn(&mut self, plan: &Plan) -> usize {
-        let moved = self.turn.turn(plan, &mut NoProbe);
+    fn turn(&mut self, plan: &Plan, called: impl Fn() -> bool) -> usize {
+        let moved = self.turn.turn(plan, &mut NoProbe, called);
         self.publish();
         moved
     }
@@ -170,12 +171,15 @@ impl<P: Port> Worker<'_, P> {
 
     /// Judges what had arrived and sends what was accepted, for a bounded time; then closes the port.
     fn drain(&mut self, plan: &Plan) {
-        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
-        while Instant::now() < deadline && (self.turn(plan) > 0 || self.turn.outbox().has_ready()) {}
+        let is_over = |since: Instant| since.elapsed() >= Duration::from_millis(DRAIN_MS_MAX);
+        let since = Instant::now();
+        while !is_over(since) && (self.turn(plan, || is_over(since)) > 0 || self.turn.outbox().has_ready()) {}
         self.turn.port.end_receiving();
-        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
-        while Instant::now() < deadline && (self.turn.port.is_receiving() || self.turn.outbox().has_ready()) {
-            self.turn(plan);
+        let since = Instant::now();
+        while !is_over(since)
+            && (self.turn.port.is_receiving() || self.turn.has_waiting() || self.turn.outbox().has_ready())
+        {
+            self.turn(plan, || is_over(since));
         }
         self.turn.close();
         self.publish();

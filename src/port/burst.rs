@@ -85,13 +85,15 @@ impl Burst {
     }
 
     /// Copies a frame that the port received elsewhere into a chunk; says no, and does nothing, when none is free.
-    pub(super) fn copied(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+    pub(crate) fn copied(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
         match u32::try_from(bytes.len()) {
             Ok(len) if len < FRAME_LEN_MIN => self.refused.runt += 1,
             Ok(len) if len <= FRAME_LEN_MAX => {
                 assert!(self.room() > 0, "ports stop when the burst is full");
                 let Some(chunk) = pool.take() else { return false };
-                self.frames.push_back(pool.rewrite(Frame::behind_headroom(chunk, 0), bytes));
+                let mut frame = Frame::behind_headroom(chunk, 0);
+                pool.rewrite(&mut frame, bytes);
+                self.frames.push_back(frame);
             }
             Ok(_) | Err(_) => self.refused.oversize += 1,
         }

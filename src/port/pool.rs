@@ -135,8 +135,11 @@ impl Pool {
         Window::new(chunk, CHUNK_LEN, u32::from(frame.offset), u32::from(frame.len))
     }
 
-    /// The frame after a run moved its bounds.
-    pub fn moved(&self, frame: Frame, window: &Window) -> Frame {
+    /// Moves the frame's bounds to where a run left them.
+    ///
+    /// # Panics
+    /// If they are outside its chunk, which helpers do not let happen; the frame is as before then.
+    pub fn follow(&self, frame: &mut Frame, window: &Window) {
         let chunk = self.region.addr() + u32::from(frame.chunk) * CHUNK_LEN;
         assert!(
             window.chunk == chunk && chunk <= window.data && window.data <= window.data_end,
@@ -145,7 +148,7 @@ impl Pool {
         assert!(window.data_end - chunk <= CHUNK_LEN, "helpers keep a frame in its chunk");
         let [offset, len] =
             [window.data - chunk, window.frame_len()].map(|n| u16::try_from(n).expect("within a chunk"));
-        Frame { chunk: frame.chunk, offset, len }
+        (frame.offset, frame.len) = (offset, len);
     }
 
     /// Copies the frame's bytes out, as many as `into` takes, and says how many.
@@ -156,11 +159,14 @@ impl Pool {
     }
 
     /// Writes bytes over a frame, whose length becomes theirs. They must fit behind the frame's start.
-    pub fn rewrite(&self, frame: Frame, bytes: &[u8]) -> Frame {
+    ///
+    /// # Panics
+    /// If they do not: our mistake; the frame is as before then.
+    pub fn rewrite(&self, frame: &mut Frame, bytes: &[u8]) {
         let len = u16::try_from(bytes.len()).expect("a frame is shorter than a chunk");
         assert!(u32::from(frame.offset) + u32::from(len) <= CHUNK_LEN, "an answer fits in its chunk");
-        self.region.write(Self::at(&frame), bytes);
-        Frame { len, ..frame }
+        self.region.write(Self::at(frame), bytes);
+        frame.len = len;
     }
 
     fn at(frame: &Frame) -> u64 {
@@ -180,11 +186,11 @@ mod tests {
     fn a_frame_lies_behind_the_headroom_and_keeps_what_is_written() {
         let mut pool = pool();
         let chunk = pool.take().expect("four are free");
-        let frame = Frame::behind_headroom(chunk, 60);
+        let mut frame = Frame::behind_headroom(chunk, 60);
         let window = pool.window(&frame);
         assert_eq!(window.data - window.chunk, HEADROOM);
         assert_eq!((window.frame_len(), window.meta), (60, window.data));
-        let frame = pool.rewrite(frame, b"sixteen bytes ..");
+        pool.rewrite(&mut frame, b"sixteen bytes ..");
         let mut bytes = [0; 64];
         assert_eq!(pool.read(&frame, &mut bytes), 16);
         assert_eq!(&bytes[..16], b"sixteen bytes ..");
@@ -195,11 +201,11 @@ mod tests {
     #[test]
     fn a_frame_follows_its_window() {
         let mut pool = pool();
-        let frame = Frame::behind_headroom(pool.take().expect("free"), 100);
+        let mut frame = Frame::behind_headroom(pool.take().expect("free"), 100);
         let mut window = pool.window(&frame);
         window.data -= 20;
         window.data_end -= 10;
-        let frame = pool.moved(frame, &window);
+        pool.follow(&mut frame, &window);
         assert_eq!((frame.offset, frame.len), (236, 110));
         assert_eq!(pool.window(&frame).data, window.data);
         pool.release(frame);
@@ -209,10 +215,11 @@ mod tests {
     #[should_panic(expected = "helpers keep a frame in its chunk")]
     fn a_window_outside_the_chunk_is_our_fault() {
         let mut pool = pool();
-        let frame = Frame::behind_headroom(pool.take().expect("free"), 100);
+        let mut frame = Frame::behind_headroom(pool.take().expect("free"), 100);
         let mut window = pool.window(&frame);
         window.data_end = window.chunk + CHUNK_LEN + 1;
-        pool.release(pool.moved(frame, &window));
+        pool.follow(&mut frame, &window);
+        pool.release(frame);
     }
 
     #[test]

@@ -80,6 +80,7 @@ pub(super) fn refusal(error: &HostError) -> Refusal {
         | HostError::Cage(_)
         | HostError::Thread { .. }
         | HostError::WorkerLost { .. }
+        | HostError::Late { .. }
         | HostError::Stopped { .. } => Refusal::Host { text },
         HostError::WorkerCount { .. }
         | HostError::Fuel { .. }

@@ -570,3 +570,195 @@ fn a_trace_line_is_an_event_and_an_idle_host_stays_quiet() {
     assert_eq!(host.io_report(), format!("wire udp {a} -> {b}: io_uring (multishot receive, trains)"));
     assert_eq!(wire(&host).turns, 0);
 }
+
+#[test]
+fn a_judge_that_leaves_bounds_outside_the_chunk_costs_its_frame_and_no_other() {
+    for (io, trains) in WAYS {
+        let [a, b] = free_addresses();
+        let left = start_with("left", a, b, io, trains, 1);
+        let right = start_with("right", b, a, io, trains, 1);
+        let stray = rule("stray", |_, run| {
+            if byte(run, 63).is_multiple_of(4) {
+                run.window.data_end = run.window.chunk + run.window.chunk_len + 1;
+            }
+            TX
+        });
+        right.attach_judge(stray, Hook::Xdp).expect("a hook");
+        left.attach_judge(always(DROP), Hook::Xdp).expect("a hook");
+        // More than there are chunks: a lost chunk would be missed.
+        send_in_window(&left, &packets(4000), 200, || wire(&right).rx);
+        until("all frames", || wire(&right).rx == 4000 && wire(&left).rx == 3000);
+        right.stop();
+        let port = wire(&right);
+        assert_eq!((port.tx, port.aborted, port.aborted_by.panic), (3000, 1000, 1000), "{io}");
+        assert_eq!(right.stats().workers_alive, 0);
+        assert!(!right.events().iter().any(|happened| matches!(happened.event, Event::WorkerLost { .. })));
+        assert_all_left(&port);
+    }
+}
+
+/// A judge that waits at its first frame until the test lets it go on.
+struct Gate {
+    reached: AtomicBool,
+    open: AtomicBool,
+    judged: AtomicU64,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        let (reached, open) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { reached, open, judged: AtomicU64::new(0) })
+    }
+
+    fn pass(&self) {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        self.reached.store(true, Ordering::Release);
+        while !self.open.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_change_that_a_worker_does_not_take_in_time_says_so_and_comes_into_force_all_the_same() {
+    let [a, b] = free_addresses();
+    let peer = UdpSocket::bind(a).expect("free");
+    peer.connect(b).expect("loopback");
+    let host = start("red", b, a, IoPath::Auto, 1);
+    let gate = Gate::new();
+    let slow = rule("slow", {
+        let gate = Arc::clone(&gate);
+        move |_, _| {
+            gate.pass();
+            DROP
+        }
+    });
+    host.attach_judge(Arc::clone(&slow), Hook::Xdp).expect("a hook");
+    peer.send(&[1; 60]).expect("loopback");
+    until("the frame", || gate.reached.load(Ordering::Acquire));
+    let change = thread::spawn({
+        let host = Arc::clone(&host);
+        move || host.attach_judge(always(DROP), Hook::Xdp)
+    });
+    until("the change", || host.attached(Hook::Xdp).as_deref() == Some("always"));
+    // The change waits for the worker now; nothing else waits for the change.
+    assert_eq!(host.stats().workers_alive, 1);
+    let error = change.join().expect("no panic").expect_err("the worker is at its frame");
+    assert_eq!(
+        error.to_string(),
+        "host red: worker 0 still acts on what was before, 1000 ms after the change; it takes the change after its \
+         frame: wait, or run with less fuel"
+    );
+    let held = Arc::strong_count(&slow);
+    gate.open.store(true, Ordering::Release);
+    host.detach(Hook::Xdp).expect("attached, and the worker goes on");
+    assert!(Arc::strong_count(&slow) < held, "the plan that the worker held is freed");
+    let before = wire(&host).pass;
+    peer.send(&[1; 60]).expect("loopback");
+    until("a frame without a program", || wire(&host).pass == before + 1);
+    assert_eq!(gate.judged.load(Ordering::Relaxed), 1);
+}
+
+/// A judge whose runs end by fuel.
+#[derive(Debug)]
+struct Burner(Arc<dyn Judge>);
+
+impl Judge for Burner {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn kind(&self) -> ProgramKind {
+        self.0.kind()
+    }
+
+    fn judge(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
+        Outcome { fuel_left: 0, ..self.0.judge(mode, run) }
+    }
+}
+
+#[test]
+fn after_a_long_run_a_worker_takes_a_change_before_the_next_frame_of_the_burst() {
+    for io in [IoPath::Ring, IoPath::Plain] {
+        let [a, b] = free_addresses();
+        let peer = UdpSocket::bind(a).expect("free");
+        peer.connect(b).expect("loopback");
+        let host = start("host", b, a, io, 1);
+        let (first, second) = (Gate::new(), Gate::new());
+        let slow = rule("slow", {
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            move |_, _| {
+                if first.open.load(Ordering::Acquire) {
+                    second.pass()
+                } else {
+                    first.pass()
+                }
+                DROP
+            }
+        });
+        host.attach_judge(Arc::new(Burner(slow)), Hook::Xdp).expect("a hook");
+        // While the first frame waits, the others gather to a burst.
+        for _ in 0..21 {
+            peer.send(&[1; 60]).expect("loopback");
+        }
+        until("the first frame", || first.reached.load(Ordering::Acquire));
+        first.open.store(true, Ordering::Release);
+        until("the second frame", || second.reached.load(Ordering::Acquire));
+        let change = thread::spawn({
+            let host = Arc::clone(&host);
+            move || host.attach_judge(always(DROP), Hook::Xdp)
+        });
+        // Whoever sees the name sees the change published.
+        until("the change", || host.attached(Hook::Xdp).as_deref() == Some("always"));
+        second.open.store(true, Ordering::Release);
+        // The machine may be busy for longer than the change waits; it is in force all the same.
+        let changed = change.join().expect("no panic");
+        assert!(matches!(changed, Ok(()) | Err(HostError::Late { .. })), "{changed:?}");
+        until("the last frame", || wire(&host).rx == 21);
+        assert_eq!((first.judged.load(Ordering::Relaxed), second.judged.load(Ordering::Relaxed)), (1, 1), "{io}");
+        assert_eq!(wire(&host).drop, 21);
+    }
+}
+
+#[test]
+fn a_stop_ends_a_burst_of_long_runs_and_the_books_balance() {
+    let [a, b] = free_addresses();
+    let peer = UdpSocket::bind(a).expect("free");
+    peer.connect(b).expect("loopback");
+    let host = start("host", b, a, IoPath::Auto, 1);
+    let (gate, stopping) = (Gate::new(), Arc::new(AtomicBool::new(false)));
+    let slow = rule("slow", {
+        let (gate, stopping) = (Arc::clone(&gate), Arc::clone(&stopping));
+        move |_, _| {
+            gate.pass();
+            if stopping.load(Ordering::Acquire) {
+                // Longer than a stopping worker goes on: each frame is the last of its kind.
+                thread::sleep(Duration::from_millis(kumite::limits::DRAIN_MS_MAX + 1));
+            }
+            DROP
+        }
+    });
+    host.attach_judge(Arc::new(Burner(slow)), Hook::Xdp).expect("a hook");
+    for _ in 0..40 {
+        peer.send(&[1; 60]).expect("loopback");
+    }
+    until("the first frame", || gate.reached.load(Ordering::Acquire));
+    stopping.store(true, Ordering::Release);
+    let stopper = thread::spawn({
+        let host = Arc::clone(&host);
+        move || host.stop()
+    });
+    until("the stop", || host.send(&[]).is_err());
+    // While it waits for the worker, reports do not.
+    assert_eq!(host.stats().workers_alive, 1);
+    gate.open.store(true, Ordering::Release);
+    stopper.join().expect("no panic");
+    let judged = gate.judged.load(Ordering::Relaxed);
+    assert!(judged <= 4, "{judged} frames were judged");
+    let port = wire(&host);
+    assert_eq!((port.rx, port.drop), (judged, judged));
+}
