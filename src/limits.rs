@@ -25,6 +25,8 @@ pub const MAPS_MAX: u32 = 4096;
 pub const MAP_KEY_LEN_MAX: u32 = 512;
 /// Bytes that one map may take, of the cage for its values and outside of it for the rest.
 pub const MAP_BYTES_MAX: u64 = 1 << 30;
+/// Bytes that all maps of one host may take outside of the cage, whose length bounds the rest.
+pub const HOST_MAP_BYTES_MAX: u64 = 4 << 30;
 /// Slots of one program array: its tables are all there from the start.
 pub const PROGRAM_ARRAY_SLOTS_MAX: u32 = 1 << 20;
 

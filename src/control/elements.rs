@@ -149,7 +149,7 @@ mod tests {
     use std::sync::Arc;
 
     fn array_with(slot_count: u32, filled: impl Iterator<Item = u32>) -> ProgramArray {
-        let array = ProgramArray::new(slot_count);
+        let array = ProgramArray::new(slot_count).expect("memory");
         for index in filled {
             let slot = Slot {
                 name: format!("p{index}"),

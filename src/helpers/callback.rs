@@ -2,6 +2,8 @@
 //!
 //! Invariant: a body only asks; the engine calls, and pays for each call as for a local one, so fuel bounds them all.
 
+use crossbeam::epoch;
+
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
 use crate::limits::LOOPS_MAX;
@@ -37,7 +39,8 @@ pub(super) static LOOP: Helper = Helper {
 };
 
 fn for_each_map_elem(run: &mut Run<'_>, [map, code, ctx, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
-    let found = place(164, 1).map(run, map)?;
+    let guard = epoch::pin();
+    let found = place(164, 1).map(run, map, &guard)?;
     if flags != 0 || found.part_count().is_none() {
         return Ok(Errno::EINVAL.to_r0());
     }
@@ -77,7 +80,8 @@ pub fn resume(iteration: &mut Iteration, run: &mut Run<'_>, returned: Option<u64
             if stop {
                 return Ok(Step::Done((*done).into()));
             }
-            let walked = place(FOR_EACH_MAP_ELEM.id, 1).map(run, *map)?;
+            let guard = epoch::pin();
+            let walked = place(FOR_EACH_MAP_ELEM.id, 1).map(run, *map, &guard)?;
             while waiting.is_empty() {
                 if walked.part_count().is_none_or(|count| *part >= count) {
                     return Ok(Step::Done((*done).into()));

@@ -4,6 +4,8 @@
 //!
 //! Invariant: no more than [`HELPER_MEMORY_LEN_MAX`] bytes are touched for a length that a program gave.
 
+use crossbeam::epoch::Guard;
+
 use crate::cage::GuestRange;
 use crate::limits::HELPER_MEMORY_LEN_MAX;
 use crate::maps::Map;
@@ -44,8 +46,8 @@ impl Place {
     }
 
     /// A map, by its handle.
-    pub(super) fn map<'w>(self, run: &Run<'w>, handle: u64) -> Result<&'w dyn Map, TrapKind> {
-        run.world.maps.map_by_handle(handle).ok_or_else(|| self.not("a map"))
+    pub(super) fn map<'g>(self, run: &Run<'g>, handle: u64, guard: &'g Guard) -> Result<&'g dyn Map, TrapKind> {
+        run.world.maps.map_by_handle(handle, guard).ok_or_else(|| self.not("a map"))
     }
 
     /// Memory of a length that the program gave. An empty range may begin anywhere, NULL included.

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a map sees copies of keys and values, never guest memory.
 
+use crossbeam::epoch;
+
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
 use crate::limits::HELPER_MEMORY_LEN_MAX;
@@ -10,7 +12,8 @@ use crate::run::Run;
 use crate::trap::TrapKind;
 
 fn map_lookup_elem(run: &mut Run<'_>, [handle, key, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let map = place(1, 1).map(run, handle)?;
+    let guard = epoch::pin();
+    let map = place(1, 1).map(run, handle, &guard)?;
     run.work(map.lookup_work())?;
     let worker = run.worker();
     let found = place(1, 2).copied(run, key, map.def().key_len, |key| map.lookup(worker, key))?;
@@ -30,7 +33,8 @@ pub(super) static MAP_LOOKUP_ELEM: Helper = Helper {
 };
 
 fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
-    let map = place(2, 1).map(run, handle)?;
+    let guard = epoch::pin();
+    let map = place(2, 1).map(run, handle, &guard)?;
     let def = map.def();
     if u64::from(def.value_len) > HELPER_MEMORY_LEN_MAX {
         return Err(place(2, 1).not("a map with values of at most 64 KiB"));
@@ -56,7 +60,8 @@ pub(super) static MAP_UPDATE_ELEM: Helper = Helper {
 };
 
 fn map_delete_elem(run: &mut Run<'_>, [handle, key, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let map = place(3, 1).map(run, handle)?;
+    let guard = epoch::pin();
+    let map = place(3, 1).map(run, handle, &guard)?;
     run.work(map.lookup_work())?;
     let deleted = place(3, 2).copied(run, key, map.def().key_len, |key| map.delete(key))?;
     Ok(deleted.map_or_else(Errno::to_r0, |()| 0))
@@ -75,7 +80,8 @@ pub(super) static MAP_DELETE_ELEM: Helper = Helper {
 };
 
 fn map_lookup_percpu_elem(run: &mut Run<'_>, [handle, key, processor, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let map = place(195, 1).map(run, handle)?;
+    let guard = epoch::pin();
+    let map = place(195, 1).map(run, handle, &guard)?;
     let def = map.def();
     if !def.kind.is_per_worker() {
         return Err(place(195, 1).not("a per-CPU map"));

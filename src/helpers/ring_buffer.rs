@@ -2,18 +2,21 @@
 //!
 //! Invariant: a record is ended by the run that reserved it, once.
 
+use crossbeam::epoch::{self, Guard};
+
 use super::check::{Place, place};
 use super::{Arg, Frame, Helper, Ret};
 use crate::maps::{Errno, Finish, RingBuffer};
 use crate::run::{Record, Run};
 use crate::trap::{Access, TrapKind};
 
-fn ring<'w>(run: &Run<'w>, at: Place, handle: u64) -> Result<&'w RingBuffer, TrapKind> {
-    at.map(run, handle)?.as_ring_buffer().ok_or_else(|| at.not("a ring buffer"))
+fn ring<'g>(run: &Run<'g>, at: Place, handle: u64, guard: &'g Guard) -> Result<&'g RingBuffer, TrapKind> {
+    at.map(run, handle, guard)?.as_ring_buffer().ok_or_else(|| at.not("a ring buffer"))
 }
 
 fn ringbuf_output(run: &mut Run<'_>, [handle, from, len, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
-    let ring = ring(run, place(130, 1), handle)?;
+    let guard = epoch::pin();
+    let ring = ring(run, place(130, 1), handle, &guard)?;
     let record = place(130, 2).memory(run, from, len, Access::Read)?;
     run.work(len / 8)?;
     Ok(ring.output(record, flags).map_or_else(Errno::to_r0, |()| 0))
@@ -32,7 +35,8 @@ pub(super) static RINGBUF_OUTPUT: Helper = Helper {
 };
 
 fn ringbuf_reserve(run: &mut Run<'_>, [handle, len, flags, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let ring = ring(run, place(131, 1), handle)?;
+    let guard = epoch::pin();
+    let ring = ring(run, place(131, 1), handle, &guard)?;
     let Ok(len) = u32::try_from(len) else { return Ok(0) };
     if flags != 0 || run.records.is_full() {
         return Ok(0);
@@ -57,7 +61,8 @@ pub(super) static RINGBUF_RESERVE: Helper = Helper {
 /// Ends a record of this run.
 fn end(run: &mut Run<'_>, at: Place, addr: u64, finish: Finish) -> Result<u64, TrapKind> {
     let record = run.records.take(addr).ok_or_else(|| at.not("a reserved record"))?;
-    let ring = ring(run, at, record.map)?;
+    let guard = epoch::pin();
+    let ring = ring(run, at, record.map, &guard)?;
     ring.finish(addr, finish).expect("this run reserved it and ends it once");
     Ok(0)
 }
@@ -95,7 +100,8 @@ pub(super) static RINGBUF_DISCARD: Helper = Helper {
 };
 
 fn ringbuf_query(run: &mut Run<'_>, [handle, what, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let ring = ring(run, place(134, 1), handle)?;
+    let guard = epoch::pin();
+    let ring = ring(run, place(134, 1), handle, &guard)?;
     Ok(ring.query(what))
 }
 

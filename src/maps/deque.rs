@@ -8,9 +8,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::check::{self, ELEMENT_LEN_MAX, check_bytes, check_flags, check_len, refuse, require};
+use super::budget::Share;
+use super::check::{self, ELEMENT_LEN_MAX, check_flags, check_len, refuse, require};
 use super::zeroed::zeroed;
-use super::{Errno, Map, MapDef, MapError, WorkerIndex};
+use super::{Errno, Map, MapDef, MapEnv, MapError, WorkerIndex};
 
 /// Which value comes out first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) struct Deque {
     def: MapDef,
     next: Next,
     ring: Mutex<Ring>,
+    _share: Share,
 }
 
 impl fmt::Debug for Deque {
@@ -44,7 +46,7 @@ struct Ring {
 }
 
 /// Makes a queue or a stack.
-pub(super) fn create(def: &MapDef, next: Next) -> Result<Arc<dyn Map>, MapError> {
+pub(super) fn create(def: &MapDef, env: MapEnv<'_>, next: Next) -> Result<Arc<dyn Map>, MapError> {
     require(def, def.max_entries != 0, "no entries")?;
     require(def, def.key_len == 0, "queues and stacks have no keys")?;
     require(def, def.value_len != 0, "values of no bytes")?;
@@ -53,11 +55,12 @@ pub(super) fn create(def: &MapDef, next: Next) -> Result<Arc<dyn Map>, MapError>
         return refuse(def, "values of more than 4 MiB", Errno::E2BIG);
     }
     let bytes = u64::from(def.max_entries) * u64::from(def.value_len);
-    check_bytes(def, bytes)?;
+    let share = env.take(def, bytes)?;
     let Some(bytes) = zeroed(bytes) else {
         return refuse(def, "no memory for its values", Errno::ENOMEM);
     };
-    Ok(Arc::new(Deque { def: def.clone(), next, ring: Mutex::new(Ring { bytes, oldest: 0, count: 0 }) }))
+    let ring = Mutex::new(Ring { bytes, oldest: 0, count: 0 });
+    Ok(Arc::new(Deque { def: def.clone(), next, ring, _share: share }))
 }
 
 impl Deque {

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::check::{self, ELEMENT_LEN_MAX, PERCPU_VALUE_LEN_MAX, Update, check_bytes, check_flags, check_len};
+use super::budget::Share;
+use super::check::{self, ELEMENT_LEN_MAX, PERCPU_VALUE_LEN_MAX, Update, check_flags, check_len};
 use super::check::{refuse, require};
 use super::hash_table::{HashTable, Renewal, Shape, Target, WhenFull};
 use super::values::{Sharing, Values};
@@ -31,6 +32,7 @@ pub(super) struct Hash {
     values: Values,
     /// An element's bytes of value for all workers, by eights: see [`Map::update_work`].
     update_work: u64,
+    _share: Share,
 }
 
 impl fmt::Debug for Hash {
@@ -52,13 +54,13 @@ impl Hash {
             },
             when_full,
         };
-        check_bytes(def, shape.bytes())?;
+        let share = env.take(def, shape.bytes())?;
         let values = Values::new(def, env, shape.place_count(), sharing)?;
         let Some(table) = HashTable::new(shape) else {
             return refuse(def, "no memory for its keys", Errno::ENOMEM);
         };
         let update_work = Values::bytes(def, env, 1, sharing) / 8;
-        Ok(Self { def: def.clone(), table, values, update_work })
+        Ok(Self { def: def.clone(), table, values, update_work, _share: share })
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), Errno> {

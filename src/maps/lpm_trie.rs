@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crossbeam::epoch;
 
-use super::check::{self, ELEMENT_LEN_MAX, Update, check_bytes, check_flags, check_len, refuse, require};
+use super::budget::Share;
+use super::check::{self, ELEMENT_LEN_MAX, Update, check_flags, check_len, refuse, require};
 use super::prefix::Prefix;
 use super::trie::Trie;
 use super::values::{Sharing, Values};
@@ -33,12 +34,12 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     let slack = 2 + bursts.min(SLACK_BYTES_MAX / def.value_stride());
     let slack = u32::try_from(slack).expect("some thousands");
     let prefix_len = def.key_len - KEY_HEAD_LEN;
-    check_bytes(def, Trie::bytes(def.max_entries, slack, prefix_len))?;
+    let share = env.take(def, Trie::bytes(def.max_entries, slack, prefix_len))?;
     let values = Values::new(def, env, Trie::place_count(def.max_entries, slack), Sharing::Shared)?;
     let Some(trie) = Trie::new(def.max_entries, slack, prefix_len) else {
         return refuse(def, "no memory for its keys", Errno::ENOMEM);
     };
-    Ok(Arc::new(LpmTrie { def: def.clone(), trie, values }))
+    Ok(Arc::new(LpmTrie { def: def.clone(), trie, values, _share: share }))
 }
 
 fn check_definition(def: &MapDef) -> Result<(), MapError> {
@@ -57,6 +58,7 @@ struct LpmTrie {
     def: MapDef,
     trie: Trie,
     values: Values,
+    _share: Share,
 }
 
 impl fmt::Debug for LpmTrie {

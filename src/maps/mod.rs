@@ -11,6 +11,7 @@
 
 mod array;
 mod bucket;
+mod budget;
 mod check;
 mod clock;
 mod def;
@@ -38,6 +39,7 @@ mod trie;
 mod values;
 mod zeroed;
 
+pub use budget::Budget;
 pub use def::{MapDef, MapId, MapKind};
 pub use errno::Errno;
 pub use program_array::{CODE_TABLES, ProgramArray, Slot};
@@ -59,6 +61,8 @@ pub struct MapEnv<'a> {
     pub cage: &'a Arc<Cage>,
     /// Workers of the host: how many values a per-CPU element has.
     pub worker_count: u32,
+    /// What the maps of the host take outside the cage.
+    pub budget: &'a Arc<Budget>,
 }
 
 /// Makes a map of one type.
@@ -116,6 +120,18 @@ pub enum MapError {
         name: String,
         /// Why.
         source: CageError,
+    },
+    /// The maps of the host would take too much memory outside the cage.
+    #[error(
+        "map {name}: it takes {bytes} bytes of memory beside its values, and the maps of the host leave {left}; unload programs or lower `max_entries`"
+    )]
+    Budget {
+        /// Name of the map.
+        name: String,
+        /// Bytes that it would take.
+        bytes: u64,
+        /// Bytes that are left of [`crate::limits::HOST_MAP_BYTES_MAX`].
+        left: u64,
     },
     /// The host holds as many maps as it can.
     #[error("map {name}: the host holds {max} maps already; unload programs")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam::epoch;
 
 use super::array::{check_definition, index_of, next_index};
+use super::budget::Share;
 use super::check::{self, check_flags, check_len, refuse, require};
 use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, ProgramArray, WorkerIndex};
 use crate::limits::PROGRAM_ARRAY_SLOTS_MAX;
@@ -14,14 +15,18 @@ use crate::limits::PROGRAM_ARRAY_SLOTS_MAX;
 /// The type.
 pub(super) static PROG_ARRAY: MapType = MapType { kind: MapKind::PROGRAM_ARRAY, create };
 
-fn create(def: &MapDef, _env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
+fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     require(def, def.value_len == 4, "values of a program array have 4 bytes")?;
     check_definition(def)?;
     check_flags(def, check::NUMA_NODE | check::RDONLY | check::WRONLY)?;
     if def.max_entries > PROGRAM_ARRAY_SLOTS_MAX {
         return refuse(def, "more than 1048576 programs", Errno::E2BIG);
     }
-    Ok(Arc::new(ProgArray { def: def.clone(), array: ProgramArray::new(def.max_entries) }))
+    let share = env.take(def, ProgramArray::bytes(def.max_entries))?;
+    let Some(array) = ProgramArray::new(def.max_entries) else {
+        return refuse(def, "no memory for its slots", Errno::ENOMEM);
+    };
+    Ok(Arc::new(ProgArray { def: def.clone(), array, _share: share }))
 }
 
 /// A program array.
@@ -29,6 +34,7 @@ fn create(def: &MapDef, _env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
 struct ProgArray {
     def: MapDef,
     array: ProgramArray,
+    _share: Share,
 }
 
 impl Map for ProgArray {

@@ -3,15 +3,20 @@
 //! For each translated mode there is a table of code pointers beside the table of slots, so that generated code finds
 //! its target with one load; null means that the tail call falls through. All workers share the tables, and updating a
 //! slot is an atomic store for each mode, seen by the next packet.
+//!
+//! Invariant: a slot and its code pointers are of one program, or the slot is empty and they are null. Memory is taken for the
+//! slots that are used.
 
 use std::any::Any;
 use std::fmt;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crossbeam::epoch::{self, Atomic, Guard, Owned};
+use crossbeam::epoch::{self, Guard};
 
 use super::Errno;
+use super::zeroed::zeroed;
 use crate::verdict::ProgramKind;
 
 /// Modes whose code is generated, and their place in [`Slot::code`].
@@ -44,7 +49,8 @@ unsafe impl Sync for Slot {}
 
 /// The tables behind a program array.
 pub struct ProgramArray {
-    slots: Box<[Atomic<Slot>]>,
+    /// Null, or a box of the slot.
+    slots: Box<[AtomicPtr<Slot>]>,
     code: [Box<[AtomicPtr<u8>]>; CODE_TABLES],
     /// The kind of its programs, once there is one. Held while a slot and its code pointers are written, so that both
     /// are of one origin when two controllers write at once.
@@ -58,15 +64,16 @@ impl fmt::Debug for ProgramArray {
 }
 
 impl ProgramArray {
-    /// An array of empty slots.
+    /// Bytes of the tables.
+    pub(super) fn bytes(slot_count: u32) -> u64 {
+        (1 + CODE_TABLES as u64) * u64::from(slot_count) * size_of::<AtomicPtr<u8>>() as u64
+    }
+
+    /// An array of empty slots; `None` where there is no memory.
     #[must_use]
-    pub fn new(slot_count: u32) -> Self {
-        let table = || (0..slot_count).map(|_| AtomicPtr::default()).collect();
-        Self {
-            slots: (0..slot_count).map(|_| Atomic::null()).collect(),
-            code: [table(), table()],
-            kind: Mutex::new(None),
-        }
+    pub fn new(slot_count: u32) -> Option<Self> {
+        let count = u64::from(slot_count);
+        Some(Self { slots: zeroed(count)?, code: [zeroed(count)?, zeroed(count)?], kind: Mutex::new(None) })
     }
 
     /// Number of slots.
@@ -90,7 +97,8 @@ impl ProgramArray {
     /// The program in a slot.
     #[must_use]
     pub fn slot<'g>(&self, index: u32, guard: &'g Guard) -> Option<&'g Slot> {
-        let slot = self.slots.get(index as usize)?.load(Ordering::Acquire, guard);
+        debug_assert!(guard.collector() == Some(epoch::default_collector()), "a guard of `crossbeam::epoch::pin`");
+        let slot = self.slots.get(index as usize)?.load(Ordering::Acquire);
         // SAFETY: a slot is null or holds a box that is freed only after a grace period, which `guard` delays.
         unsafe { slot.as_ref() }
     }
@@ -110,28 +118,45 @@ impl ProgramArray {
         if slot.as_ref().is_some_and(|slot| *kind.get_or_insert(slot.kind) != slot.kind) {
             return Err(Errno::EINVAL);
         }
-        let guard = epoch::pin();
-        let code = slot.as_ref().map_or([std::ptr::null(); CODE_TABLES], |slot| slot.code);
+        let code = slot.as_ref().map_or([ptr::null(); CODE_TABLES], |slot| slot.code);
         let emptied = slot.is_none();
-        let new = slot.map_or_else(epoch::Shared::null, |slot| Owned::new(slot).into_shared(&guard));
-        let old = place.swap(new, Ordering::AcqRel, &guard);
+        let new = slot.map_or(ptr::null_mut(), |slot| Box::into_raw(Box::new(slot)));
+        let old = place.swap(new, Ordering::AcqRel);
+        if emptied && old.is_null() {
+            return Err(Errno::ENOENT);
+        }
         for (table, code) in self.code.iter().zip(code) {
             table[index as usize].store(code.cast_mut(), Ordering::Release);
         }
-        if old.is_null() {
-            return if emptied { Err(Errno::ENOENT) } else { Ok(()) };
+        drop(kind);
+        if !old.is_null() {
+            // SAFETY: it came from `Box::into_raw` above, and the swap made us its only owner.
+            let old = unsafe { Box::from_raw(old) };
+            // Readers that still see it hold a guard: it and its code are freed later.
+            epoch::pin().defer(move || drop(old));
         }
-        // SAFETY: the swap unlinked `old`; readers that still see it hold a guard. The slot and its code are freed later.
-        unsafe { guard.defer_destroy(old) };
         Ok(())
+    }
+
+    /// Empties all slots.
+    pub fn clear(&self) {
+        for (index, slot) in (0..).zip(&self.slots) {
+            if !slot.load(Ordering::Relaxed).is_null() {
+                // Another who emptied it meanwhile did the same.
+                let _ = self.replace(index, None);
+            }
+        }
     }
 }
 
 impl Drop for ProgramArray {
     fn drop(&mut self) {
         for slot in &mut self.slots {
-            // SAFETY: `&mut self` says that nobody reads; the slot is ours.
-            drop(unsafe { std::mem::replace(slot, Atomic::null()).try_into_owned() });
+            let slot = std::mem::take(slot.get_mut());
+            if !slot.is_null() {
+                // SAFETY: it came from `Box::into_raw` in `replace`; `&mut self` says that nobody reads.
+                drop(unsafe { Box::from_raw(slot) });
+            }
         }
     }
 }

@@ -7,4 +7,4 @@ use super::{MapKind, MapType};
 
 /// The type.
 pub(super) static QUEUE: MapType =
-    MapType { kind: MapKind::QUEUE, create: |def, _env| deque::create(def, Next::Oldest) };
+    MapType { kind: MapKind::QUEUE, create: |def, env| deque::create(def, env, Next::Oldest) };

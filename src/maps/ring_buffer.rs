@@ -80,6 +80,11 @@ impl RingBuffer {
         u64::from(size) * 2
     }
 
+    /// Bytes that it takes outside: its headers, and the copy of its longest record.
+    pub(super) fn host_bytes(size: u32) -> u64 {
+        u64::from(size) / 8 * 4 + u64::from(size)
+    }
+
     /// A ring of `size` bytes, a power of two, in a region of [`RingBuffer::bytes`]; `None` where there is no memory.
     pub(super) fn new(region: Region, size: u32) -> Option<Self> {
         Some(Self {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::budget::Share;
 use super::check::{self, check_bytes, check_flags, refuse, require};
 use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, RingBuffer, WorkerIndex};
 use crate::limits::PAGE_LEN;
@@ -18,12 +19,13 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     let fits = size.is_power_of_two() && size.is_multiple_of(PAGE_LEN);
     require(def, fits, "the size of a ring buffer is a power of two and a multiple of 4096")?;
     check_bytes(def, RingBuffer::bytes(size))?;
+    let share = env.take(def, RingBuffer::host_bytes(size))?;
     let region = env.cage.alloc(RingBuffer::bytes(size), "ring buffer records");
     let region = region.map_err(|source| MapError::Cage { name: def.name.clone(), source })?;
     let Some(ring) = RingBuffer::new(region, size) else {
         return refuse(def, "no memory for its headers", Errno::ENOMEM);
     };
-    Ok(Arc::new(Ringbuf { def: def.clone(), ring }))
+    Ok(Arc::new(Ringbuf { def: def.clone(), ring, _share: share }))
 }
 
 /// A ring buffer.
@@ -31,6 +33,7 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
 struct Ringbuf {
     def: MapDef,
     ring: RingBuffer,
+    _share: Share,
 }
 
 impl Map for Ringbuf {

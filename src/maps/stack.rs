@@ -7,4 +7,4 @@ use super::{MapKind, MapType};
 
 /// The type.
 pub(super) static STACK: MapType =
-    MapType { kind: MapKind::STACK, create: |def, _env| deque::create(def, Next::Newest) };
+    MapType { kind: MapKind::STACK, create: |def, env| deque::create(def, env, Next::Newest) };

@@ -7,7 +7,9 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Map, MapDef, MapError, MapId};
+use crossbeam::epoch::{self, Guard};
+
+use super::{Budget, Map, MapDef, MapError, MapId};
 use crate::limits::{MAP_HANDLE_BASE, MAP_HANDLE_STEP, MAPS_MAX};
 
 /// All maps of a host.
@@ -18,6 +20,7 @@ use crate::limits::{MAP_HANDLE_BASE, MAP_HANDLE_STEP, MAPS_MAX};
 pub struct MapTable {
     places: Box<[AtomicPtr<Arc<dyn Map>>]>,
     free: Mutex<Vec<u32>>,
+    budget: Arc<Budget>,
 }
 
 impl Default for MapTable {
@@ -33,7 +36,14 @@ impl MapTable {
         Self {
             places: (0..MAPS_MAX).map(|_| AtomicPtr::default()).collect(),
             free: Mutex::new((0..MAPS_MAX).rev().collect()),
+            budget: Arc::default(),
         }
+    }
+
+    /// What the maps of the host take outside the cage.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Enters a map and gives it its number.
@@ -59,28 +69,31 @@ impl MapTable {
         // SAFETY: `old` came from `Box::into_raw` in `insert`, and the swap made us its only owner.
         let old = unsafe { Box::from_raw(old) };
         let table = Arc::clone(self);
-        crossbeam::epoch::pin().defer(move || {
+        epoch::pin().defer(move || {
             drop(old);
             table.lock_free().push(id.0);
         });
     }
 
-    /// The map with this number. Callers hold an epoch guard (workers hold one for each burst).
+    /// The map with this number. `guard` is one of [`crossbeam::epoch::pin`], which costs next to nothing where the thread
+    /// holds another already; workers hold one for each burst.
     #[must_use]
-    pub fn map(&self, id: MapId) -> Option<&dyn Map> {
+    pub fn map<'g>(&'g self, id: MapId, guard: &'g Guard) -> Option<&'g dyn Map> {
+        debug_assert!(guard.collector() == Some(epoch::default_collector()), "a guard of `crossbeam::epoch::pin`");
         let place = self.places.get(id.0 as usize)?.load(Ordering::Acquire);
-        // SAFETY: a place is null or holds a box that is freed only after a grace period.
+        // SAFETY: a place is null or holds a box that is freed only after a grace period, which `guard` delays, or with the
+        // table, which is borrowed.
         unsafe { place.as_ref() }.map(|map| &**map)
     }
 
     /// The map that a guest's handle means.
     #[must_use]
-    pub fn map_by_handle(&self, handle: u64) -> Option<&dyn Map> {
+    pub fn map_by_handle<'g>(&'g self, handle: u64, guard: &'g Guard) -> Option<&'g dyn Map> {
         let offset = handle.checked_sub(u64::from(MAP_HANDLE_BASE))?;
         if offset % u64::from(MAP_HANDLE_STEP) != 0 {
             return None;
         }
-        self.map(MapId(u32::try_from(offset / u64::from(MAP_HANDLE_STEP)).ok()?))
+        self.map(MapId(u32::try_from(offset / u64::from(MAP_HANDLE_STEP)).ok()?), guard)
     }
 
     /// The handle by which a program knows this map: a guest address that is never mapped.

@@ -1,7 +1,7 @@
 //! Large arrays that cost nothing until they are used: the operating system gives zeroed pages on first touch.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
 /// Types for which all bits zero is a value.
 ///
@@ -17,6 +17,8 @@ unsafe impl Zero for AtomicU8 {}
 unsafe impl Zero for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl Zero for AtomicU64 {}
+// SAFETY: an atomic pointer has the representation of its pointer, and null is zero on x86-64.
+unsafe impl<T> Zero for AtomicPtr<T> {}
 // SAFETY: a bucket has the representation of an `AtomicU64`.
 unsafe impl Zero for super::bucket::Bucket {}
 

@@ -68,9 +68,9 @@ impl Records {
 
     #[cold]
     fn discard_held(&mut self, world: &World) {
-        let _guard = crossbeam::epoch::pin();
+        let guard = crossbeam::epoch::pin();
         for record in &self.held[..self.count] {
-            let map = world.maps.map_by_handle(record.map).and_then(|map| map.as_ring_buffer());
+            let map = world.maps.map_by_handle(record.map, &guard).and_then(|map| map.as_ring_buffer());
             if let Some(ring) = map {
                 // An error means that the map was unloaded meanwhile, and the record with it.
                 let _ = ring.finish(u64::from(record.addr), Finish::Discard);

@@ -93,7 +93,7 @@ impl World {
     /// What a map of this world is created in.
     #[must_use]
     pub fn map_env(&self) -> MapEnv<'_> {
-        MapEnv { cage: &self.cage, worker_count: self.worker_count }
+        MapEnv { cage: &self.cage, worker_count: self.worker_count, budget: self.maps.budget() }
     }
 }
 

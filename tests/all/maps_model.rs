@@ -16,7 +16,8 @@ const NO_PREALLOC: u32 = 1;
 fn make(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> (Arc<Cage>, Arc<dyn Map>) {
     let cage = Cage::new().expect("address space");
     let def = MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags, ..MapDef::default() };
-    let map = maps::create(&def, MapEnv { cage: &cage, worker_count: WORKERS }).expect("a good definition");
+    let map = maps::create(&def, MapEnv { cage: &cage, worker_count: WORKERS, budget: &Arc::default() })
+        .expect("a good definition");
     (cage, map)
 }
 

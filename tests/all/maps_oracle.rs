@@ -28,7 +28,7 @@ fn def(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32
 
 fn ours(cage: &Arc<Cage>, def: &MapDef) -> Result<Arc<dyn Map>, MapError> {
     let worker_count = u32::try_from(KernelMap::possible_processors()).expect("few processors");
-    maps::create(def, MapEnv { cage, worker_count })
+    maps::create(def, MapEnv { cage, worker_count, budget: &Arc::default() })
 }
 
 fn theirs(def: &MapDef) -> Result<KernelMap, Errno> {

@@ -13,7 +13,7 @@ const WORKER: WorkerIndex = WorkerIndex(0);
 fn make(cage: &Arc<Cage>, kind: MapKind, sizes: [u32; 3], flags: u32) -> Result<Arc<dyn Map>, MapError> {
     let [key_len, value_len, max_entries] = sizes;
     let def = MapDef { name: "m".to_owned(), kind, key_len, value_len, max_entries, flags, ..MapDef::default() };
-    maps::create(&def, MapEnv { cage, worker_count: WORKERS_MAX })
+    maps::create(&def, MapEnv { cage, worker_count: WORKERS_MAX, budget: &Arc::default() })
 }
 
 /// Linux e1868b9e36d0: the product of entries and size overflowed, and a small map was used as a large one.

@@ -7,6 +7,8 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use crossbeam::epoch;
+
 use super::activation::{self, Entry, Left};
 use super::callbacks::Callbacks;
 use super::hooks::Hooks;
@@ -150,7 +152,8 @@ unsafe extern "C" fn find_tail_target<H: Hooks>(run: *mut Run<'_>, handle: u64, 
     // SAFETY: generated code passes the run that it was entered with.
     let run = unsafe { &mut *run };
     guarded(run, |run| {
-        let array = run.world.maps.map_by_handle(handle).and_then(|map| map.as_program_array());
+        let guard = epoch::pin();
+        let array = run.world.maps.map_by_handle(handle, &guard).and_then(|map| map.as_program_array());
         let array = array.ok_or(TrapKind::HelperArg { helper: TAIL_CALL, arg: 2, expected: "a program array" })?;
         let code = usize::try_from(index).ok().and_then(|index| array.code(H::CODE_TABLE).get(index));
         Ok(code.map_or(0, |code| code.load(std::sync::atomic::Ordering::Acquire).addr() as u64))

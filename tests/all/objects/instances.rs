@@ -63,7 +63,7 @@ fn maps_are_filled_and_programs_are_in_their_slots() {
         (0..4).map(|index| array.slot(index, &guard).map(|slot| slot.name.as_str())).collect();
     assert_eq!(names, [Some("backend_0"), Some("backend_1"), Some("backend_local"), None]);
     for (id, map) in instance.maps() {
-        assert!(world.maps.map(*id).is_some(), "{} is in the table", map.def().name);
+        assert!(world.maps.map(*id, &crossbeam::epoch::pin()).is_some(), "{} is in the table", map.def().name);
     }
 }
 
@@ -77,11 +77,11 @@ fn maps_stay_for_as_long_as_a_program_and_all_goes_with_the_last_one() {
     let backend = Arc::downgrade(instance.program("backend_0").expect("a target of its jumps"));
     drop(instance);
     collect();
-    assert!(ids.iter().all(|id| world.maps.map(*id).is_some()), "a program may still run");
+    assert!(ids.iter().all(|id| world.maps.map(*id, &crossbeam::epoch::pin()).is_some()), "a program may still run");
     assert!(backend.upgrade().is_none(), "the program array was emptied");
     drop(program);
     collect();
-    assert!(ids.iter().all(|id| world.maps.map(*id).is_none()));
+    assert!(ids.iter().all(|id| world.maps.map(*id, &crossbeam::epoch::pin()).is_none()));
     assert!(maps.iter().all(|map| map.upgrade().is_none()), "nothing holds what holds it");
 }
 
@@ -104,7 +104,7 @@ fn a_map_that_cannot_be_made_leaves_the_world_as_it_was() {
     collect();
     assert_eq!(refusal(&with_maps(vec![map(MapKind::ARRAY, 0)])).split(';').count(), 2);
     let first = Instance::load(&world, &with_maps(vec![map(MapKind::ARRAY, 4)])).expect("room");
-    assert!(world.maps.map(first.maps()[0].0).is_some());
+    assert!(world.maps.map(first.maps()[0].0, &crossbeam::epoch::pin()).is_some());
 }
 
 #[test]

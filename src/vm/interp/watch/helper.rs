@@ -2,6 +2,8 @@
 //!
 //! Invariant: goes by prototypes alone; knows no helper by name.
 
+use crossbeam::epoch;
+
 use super::log::Problem;
 use super::value::{Kind, Value};
 use super::{Regs, Watch};
@@ -14,7 +16,8 @@ impl Watch<'_> {
     /// A helper is about to be called.
     pub(in crate::vm::interp) fn before_helper(&mut self, helper: &Helper, regs: &Regs, run: &Run<'_>) {
         let map = helper.args.iter().position(|arg| *arg == Arg::Map);
-        let map = map.and_then(|index| run.world.maps.map_by_handle(regs[index + 1]));
+        let guard = epoch::pin();
+        let map = map.and_then(|index| run.world.maps.map_by_handle(regs[index + 1], &guard));
         for (number, arg) in (1..).zip(helper.args) {
             if *arg == Arg::Optional {
                 continue;
@@ -65,7 +68,7 @@ impl Watch<'_> {
         let pointer = |kind, len| if addr == 0 { Value::NUMBER } else { Value::pointer(kind, addr, len) };
         let value = match helper.ret {
             Ret::Integer | Ret::Void => Value::NUMBER,
-            Ret::MapValueOrNull => match run.world.maps.map_by_handle(args[0]) {
+            Ret::MapValueOrNull => match run.world.maps.map_by_handle(args[0], &epoch::pin()) {
                 Some(map) => pointer(Kind::MapValue, map.def().value_len),
                 None => Value::NUMBER,
             },
