@@ -1,6 +1,8 @@
 //! `BPF_MAP_TYPE_ARRAY`: values by index, all there from the start.
 //!
 //! Source: `kernel/bpf/arraymap.c`.
+//!
+//! Invariant: an element is where its index says for as long as the map lives; nothing here is searched or locked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

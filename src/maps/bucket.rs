@@ -3,6 +3,8 @@
 //!
 //! Readers take no lock: they note the count, look, and compare. What they looked at was part of the chain all the while
 //! if the count is still the same.
+//!
+//! Invariant: readers write nothing; a chain changes only while its bucket is locked.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 

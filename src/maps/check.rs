@@ -2,6 +2,8 @@
 //!
 //! Source: `kernel/bpf/syscall.c` (`map_create`), `include/linux/bpf.h` (`bpf_map_flags_access_ok`), and the
 //! `map_alloc_check` of each type.
+//!
+//! Invariant: goes by definitions, flags and lengths alone; no check depends on what a map holds.
 
 use super::{Errno, MapDef, MapError};
 use crate::limits::MAP_BYTES_MAX;

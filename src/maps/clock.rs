@@ -3,6 +3,8 @@
 //!
 //! The kernel keeps lists for each processor and is approximate too (`kernel/bpf/bpf_lru_list.c`); the order in which
 //! elements go is no promise of either.
+//!
+//! Invariant: takes no lock, and looks at each place twice at most before it gives up.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 

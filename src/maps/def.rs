@@ -1,4 +1,6 @@
 //! The definition of a map.
+//!
+//! Invariant: words and numbers only; what a type makes of them is in its file.
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! No program ever points at such a value, so the values lie outside the cage.
 //!
 //! Source: `kernel/bpf/queue_stack_maps.c`.
+//!
+//! Invariant: at most `max_entries` values, and none of them in the cage.
 
 use std::fmt;
 use std::ops::Range;

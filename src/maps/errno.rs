@@ -1,4 +1,6 @@
 //! Error numbers that helpers and bpf(2) answer with.
+//!
+//! Invariant: numbers are positive; a program sees them negative.
 
 use std::fmt;
 

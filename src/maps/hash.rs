@@ -1,6 +1,8 @@
 //! `BPF_MAP_TYPE_HASH`, and what all hash maps share.
 //!
 //! Source: `kernel/bpf/hashtab.c`.
+//!
+//! Invariant: a key of another length than the definition's is refused before it is looked for.
 
 use std::fmt;
 use std::sync::Arc;

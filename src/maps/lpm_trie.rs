@@ -1,6 +1,8 @@
 //! `BPF_MAP_TYPE_LPM_TRIE`: values by prefix; a lookup finds the longest prefix of its key.
 //!
 //! Source: `kernel/bpf/lpm_trie.c`.
+//!
+//! Invariant: a lookup takes no lock, unless it was led astray so often that it waits for the writer once.
 
 use std::fmt;
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //!
 //! Grace periods are watched one at a time: a single deferred function carries the count of places that were given back
 //! before it, whatever their number.
+//!
+//! Invariant: a place is given out once until it is given back.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

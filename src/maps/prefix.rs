@@ -1,4 +1,6 @@
 //! The keys of LPM tries: `struct bpf_lpm_trie_key`.
+//!
+//! Invariant: reads nothing outside of a key; bits behind its bytes are zero.
 
 /// The bits of a prefix in words, the first bit highest; zero beyond its bytes.
 pub(super) trait Bits: Copy {

@@ -1,6 +1,8 @@
 //! `BPF_MAP_TYPE_PROG_ARRAY`: the map around a [`ProgramArray`].
 //!
 //! Source: `kernel/bpf/arraymap.c`.
+//!
+//! Invariant: bytes never become a program: only a host that has the program puts it into a slot.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! The hash function of hash maps: keyed with a random seed for each map, so that nobody can choose keys that collide.
 //!
 //! Keys are hashed eight bytes at a time by multiplying and folding (the construction of wyhash and its kin).
+//!
+//! Invariant: a hash depends on the seed and the words of the key alone.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

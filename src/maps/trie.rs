@@ -3,7 +3,8 @@
 //! A node is a run of words: its prefix length and whether it only branches, its two children, then the bytes of its
 //! prefix. Nodes lie outside the cage and are known by number. One writer at a time changes the tree, each change visible
 //! at once through one link; readers take no lock. A node that was taken out is used again after a grace period; where
-//! none is left, it is used early and the tree counts that, so that readers notice and look again.
+//! none is left, it is used early and the tree counts that, so that readers notice and look again, and after some attempts
+//! wait for the writer.
 //!
 //! The shape and the order of keys are those of `kernel/bpf/lpm_trie.c`: a node that only branches has two children, and
 //! a walk visits both subtrees of a node before the node itself.

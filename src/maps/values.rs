@@ -2,6 +2,8 @@
 //!
 //! The place of an element is a number that the map's bookkeeping gives out; where a type is per CPU every worker has a
 //! run of places of its own, so that workers do not share cache lines.
+//!
+//! Invariant: gives out guest addresses and copies, never a reference into the cage.
 
 use super::check::{check_bytes, check_len};
 use super::{Errno, MapDef, MapEnv, MapError, WorkerIndex};

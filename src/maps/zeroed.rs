@@ -1,4 +1,6 @@
 //! Large arrays that cost nothing until they are used: the operating system gives zeroed pages on first touch.
+//!
+//! Invariant: a lack of memory is an answer, never an abort.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};

@@ -1,4 +1,6 @@
 //! How a run ended.
+//!
+//! Invariant: the guest's fault is a value here; nothing in it borrows from the run.
 
 use std::fmt;
 use std::sync::Arc;

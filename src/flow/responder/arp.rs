@@ -1,4 +1,6 @@
 //! ARP requests for our IPv4 address. Source: RFC 826.
+//!
+//! Invariant: reads nothing behind `len`; a request that is not for us is left as it is.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,6 @@
 //! Echo requests over IPv4: ICMP (RFC 792) and UDP (RFC 862).
+//!
+//! Invariant: reads nothing behind `len`; what does not check out is left without an answer.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,6 @@
 //! Echo requests over IPv6: ICMPv6 (RFC 4443) and UDP (RFC 862), and neighbour solicitations (RFC 4861).
+//!
+//! Invariant: reads nothing behind `len`; what does not check out is left without an answer.
 
 use std::net::Ipv6Addr;
 
