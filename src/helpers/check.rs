@@ -1,6 +1,7 @@
 //! Checks of arguments against prototypes, shared by the bodies.
 //!
-//! Keys and values are copied out of the cage before a map sees them, so that another worker cannot change them midway.
+//! Keys and values are copied out of the cage before a map sees them, so that another worker cannot change them midway;
+//! those of more than 512 bytes to the heap.
 //!
 //! Invariant: no more than [`HELPER_MEMORY_LEN_MAX`] bytes are touched for a length that a program gave.
 

@@ -5,7 +5,8 @@
 //!
 //! Semantics are the kernel's (`net/core/filter.c`, `kernel/bpf/helpers.c`).
 //!
-//! Invariant: a body never panics on any argument, never blocks, and works for a time that its `cost` bounds.
+//! Invariant: a body never panics on any argument, works for a time that its `cost` and [`Run::work`] bound, and waits for
+//! nothing but the lock of a map or ring buffer that another worker is changing.
 
 mod callback;
 mod check;

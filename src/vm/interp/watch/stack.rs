@@ -1,6 +1,8 @@
 //! The shadow of a run's stack: which bits were written, and which pointers were spilled.
 //!
-//! Invariant: as long as the stack page; knows addresses, not values.
+//! Invariant: as long as the stack page; knows addresses, not values. A thread asks for its memory once.
+
+use std::cell::Cell;
 
 use super::value::{Origin, Value};
 use crate::limits::{FRAME_STACK_LEN, STACK_LEN};
@@ -12,18 +14,32 @@ pub(super) struct Stack {
     /// Guest address of the page.
     base: u32,
     /// For each byte the bits that were never written.
-    unset: Box<[u8; LEN]>,
+    unset: Vec<u8>,
     /// For each aligned double word the origin of the value that was stored there whole.
-    origins: Box<[Origin; LEN / 8]>,
+    origins: Vec<Origin>,
+}
+
+thread_local! {
+    /// The memory of the thread's last shadow.
+    static SPARE: Cell<(Vec<u8>, Vec<Origin>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let memory = (std::mem::take(&mut self.unset), std::mem::take(&mut self.origins));
+        // A thread that ends keeps nothing.
+        let _ = SPARE.try_with(|spare| spare.set(memory));
+    }
 }
 
 impl Stack {
     pub(super) fn new(stack_top: u32) -> Self {
-        Self {
-            base: stack_top - STACK_LEN,
-            unset: Box::new([0xff; LEN]),
-            origins: Box::new([Origin::Unknown; LEN / 8]),
-        }
+        let (mut unset, mut origins) = SPARE.try_with(Cell::take).unwrap_or_default();
+        unset.clear();
+        unset.resize(LEN, 0xff);
+        origins.clear();
+        origins.resize(LEN / 8, Origin::Unknown);
+        Self { base: stack_top - STACK_LEN, unset, origins }
     }
 
     /// Place of `len` bytes at `addr` in the page, if all of them lie in it.
@@ -106,6 +122,20 @@ mod tests {
         assert_eq!(stack.load(place, 8).unset, 0xffff_ffff_0000_0000);
         stack.enter(TOP);
         assert_eq!(stack.first_unset(place, 8), Some(0));
+    }
+
+    #[test]
+    fn the_next_shadow_of_a_thread_has_the_memory_of_the_last_and_nothing_of_its_contents() {
+        let mut stack = Stack::new(TOP);
+        let place = stack.place(i64::from(TOP) - 8, 8).expect("in the page");
+        stack.store(place, 8, packet());
+        let memory = stack.unset.as_ptr();
+        drop(stack);
+        let stack = Stack::new(TOP);
+        assert_eq!(stack.unset.as_ptr(), memory);
+        assert_eq!(stack.load(place, 8), Value { origin: Origin::Unknown, unset: u64::MAX });
+        let other = Stack::new(TOP);
+        assert_ne!(other.unset.as_ptr(), memory, "one run within another has its own");
     }
 
     #[test]
