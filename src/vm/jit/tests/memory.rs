@@ -2,7 +2,11 @@
 
 use std::sync::Barrier;
 
+use crossbeam::epoch;
+
 use super::*;
+use crate::elf::{Object, ObjectMap};
+use crate::vm::Instance;
 use crate::vm::jit::code;
 
 #[test]
@@ -97,18 +101,79 @@ fn atomic_operations_of_several_threads_lose_nothing() {
 }
 
 #[test]
-fn a_loop_that_waits_for_another_worker_sees_its_store() {
+fn a_loop_that_waits_for_another_worker_sees_its_stores() {
+    // So often that the loop goes round between a store and its answer at least once.
+    const ROUNDS: u64 = 10_000;
     let world = world();
     let memory = world.cage.alloc(64, "shared").expect("room");
-    let waits = format!("r6 = {} ll\nloop:\nr0 = *(u64 *)(r6 + 0)\nif r0 == 0 goto loop\nexit", memory.addr());
-    let loaded = Loaded::new(link(&world, "main", &waits, &Maps::new()));
+    let text = format!(
+        "r6 = {} ll\nr7 = 0\nloop:\nr0 = *(u64 *)(r6 + 0)\nif r0 == r7 goto loop\nr7 = r0\n*(u64 *)(r6 + 8) = r7\n\
+         if r7 != {ROUNDS} goto loop\nexit",
+        memory.addr()
+    );
+    let loaded = Loaded::new(link(&world, "main", &text, &Maps::new()));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let place = Place::new(&world);
-            loaded.run(Mode::Fast, &mut place.new_run(u64::MAX))
+            // A loop that looks once only ends by fuel.
+            loaded.run(Mode::Fast, &mut place.new_run(1 << 34))
         });
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        memory.write(0, &7u64.to_le_bytes());
-        assert_eq!(waiter.join().expect("no panic").r0, 7);
+        let answer = || {
+            let mut bytes = [0; 8];
+            memory.read(8, &mut bytes);
+            u64::from_le_bytes(bytes)
+        };
+        for round in 1..=ROUNDS {
+            memory.write(0, &round.to_le_bytes());
+            while answer() != round && !waiter.is_finished() {
+                std::hint::spin_loop();
+            }
+        }
+        let outcome = waiter.join().expect("no panic");
+        assert!(outcome.trap.is_none(), "{outcome:?}");
+        assert_eq!((outcome.r0, answer()), (ROUNDS, ROUNDS));
     });
+}
+
+#[test]
+fn an_object_whose_program_is_in_an_array_that_it_uses_leaves_nothing_behind() {
+    const LEAK: usize = 1 << 20;
+    const LOADS: usize = 1000;
+    let world = world();
+    let stores: String = (0..200).map(|word| format!("*(u64 *)(r1 + {}) = r1\n", 8 * word)).collect();
+    let text = format!("{stores}r2 = map_by_idx(0)\nr3 = 0\ncall 12\nr0 = 0\nexit");
+    let raw = RawProgram { name: "main".to_owned(), slots: slots(&text), ..RawProgram::default() };
+    let program = Arc::new(Program::check(raw, ProgramKind::Raw).unwrap_or_else(|rejection| panic!("{rejection}")));
+    let map = |name: &str, kind, value_len, max_entries| {
+        ObjectMap::new(MapDef { name: name.to_owned(), kind, key_len: 4, value_len, max_entries, ..MapDef::default() })
+    };
+    let mut jumps = map("jumps", MapKind::PROGRAM_ARRAY, 4, 1024);
+    jumps.slots = vec![(0, "main".to_owned()), (1023, "main".to_owned())];
+    let object = Object {
+        name: "circle.o".to_owned(),
+        programs: vec![program],
+        refused: Vec::new(),
+        // A thousand of these do not fit into the cage.
+        maps: vec![jumps, map("large", MapKind::ARRAY, 8, 1 << 20), map("flows", MapKind::HASH, 8, 1000)],
+        license: None,
+        btf: None,
+    };
+    for load in 0..LOADS {
+        let instance = Instance::load(&world, &object).unwrap_or_else(|error| panic!("{load}: {error}"));
+        let array = instance.map("jumps").expect("it has one").as_program_array().expect("a program array");
+        assert!(array.slot(1023, &epoch::pin()).is_some());
+        let program = Arc::downgrade(&instance.programs()[0]);
+        assert!(world.maps.budget().used() > 0);
+        drop(instance);
+        // Other tests hold guards for as long as their runs take.
+        while world.maps.budget().used() > 0 || program.upgrade().is_some() {
+            epoch::pin().flush();
+            std::thread::yield_now();
+        }
+    }
+    let maps: Maps = object.maps.iter().map(|own| map_of(&world, &own.def)).collect();
+    let code_len = Native::<NoHooks>::translate(&link(&world, "main", &text, &maps)).expect("translated").code_len();
+    assert!(code_len * LOADS > LEAK, "{code_len} bytes a load and more are enough to see a leak");
+    let (used, regions) = code::usage();
+    assert!(used < LEAK && regions <= 2, "{used} bytes in {regions} regions");
 }

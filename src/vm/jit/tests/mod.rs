@@ -46,9 +46,12 @@ pub(super) fn linked(text: &str) -> Arc<Linked> {
 
 /// A map of a world. Keys have four bytes.
 fn map(world: &World, kind: MapKind, value_len: u32, max_entries: u32) -> (MapId, Arc<dyn Map>) {
-    let def =
-        MapDef { name: "map".to_owned(), kind, key_len: 4, value_len, max_entries, flags: 0, ..MapDef::default() };
-    let map = maps::create(&def, world.map_env()).unwrap_or_else(|error| panic!("{error}"));
+    map_of(world, &MapDef { name: "map".to_owned(), kind, key_len: 4, value_len, max_entries, ..MapDef::default() })
+}
+
+/// A map of a world.
+fn map_of(world: &World, def: &MapDef) -> (MapId, Arc<dyn Map>) {
+    let map = maps::create(def, world.map_env()).unwrap_or_else(|error| panic!("{error}"));
     (world.maps.insert(Arc::clone(&map)).expect("room"), map)
 }
 
