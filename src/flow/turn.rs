@@ -306,6 +306,11 @@ impl<'w, P: Port> Turn<'w, P> {
         self.tally.unreachable = counts.unreachable;
     }
 
+    /// Leaves nothing of the programs so far where another could find it.
+    pub(super) fn clear_stack(&self) {
+        self.run.clear_stack();
+    }
+
     pub(super) fn outbox(&self) -> &Outbox {
         &self.outbox
     }

@@ -132,6 +132,7 @@ impl<P: Port> Worker<'_, P> {
                 (generation, plan) = self.shared.plans.take();
                 // The plan before is let go of now, and not a moment later.
                 self.shared.plans.acts_on(self.index, generation);
+                self.turn.clear_stack();
             }
             let shared = self.shared;
             let called = || shared.stopping.load(Ordering::Acquire) || shared.plans.is_newer(generation);

@@ -21,7 +21,7 @@ pub use skb::{PacketType, Skb, TunnelKey, Vlan};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
-use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX};
+use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN};
 use crate::maps::WorkerIndex;
 use crate::trap::{Fault, TrapKind};
 use crate::verdict::ProgramKind;
@@ -196,6 +196,16 @@ impl<'w> Run<'w> {
         self.trap = None;
         self.findings.clear();
         self.discard_records();
+    }
+
+    /// Zeroes the whole stack, so that a program that forges addresses of it finds nothing of those that ran before.
+    ///
+    /// # Panics
+    /// If the stack is not writable guest memory: our mistake.
+    pub fn clear_stack(&self) {
+        let start = self.head.stack_top - STACK_LEN;
+        let cleared = self.world.cage.fill(start.into(), STACK_LEN.into(), 0);
+        cleared.expect("the caller of a run gives it a page of stack");
     }
 
     /// Discards the ring-buffer records that the last program left unfinished. Engines call it at the end of a run.

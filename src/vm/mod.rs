@@ -14,7 +14,7 @@
 //! A subprogram runs in its own 512 bytes of stack, directly below its caller's: r10 falls by 512. The stack of a run is
 //! one page, so r10's low bits tell the depth, and the eighth frame cannot call. A tail call keeps r10, passes r1 only,
 //! and returns to whoever called the function that made it. Each function entry zeroes the stack bytes that the function
-//! may read, so nothing of another run is seen. r0 and r2 to r9 are zero at the entry of a program (r2 is `Head::arg2`),
+//! may read through r10, so nothing of another run is seen there. r0 and r2 to r9 are zero at the entry of a program (r2 is `Head::arg2`),
 //! r6 to r9 and r0 are zero at the entry of a subprogram; r1 to r5 are zero after a call of a helper or subprogram.
 //!
 //! Invariant: no program can make an engine loop for ever, panic, or touch a byte outside the cage.

@@ -290,3 +290,56 @@ fn objects_loaded_and_unloaded_again_and_again_leave_nothing_behind() {
 fn crossbeam_quiet() {
     crossbeam::epoch::pin().flush();
 }
+
+/// Leaves a word on its stack and tells in `counts[0]` where.
+const LEAVES: &str = "
+    r6 = 0x5ec7e75ec7e7 ll
+    *(u64 *)(r10 - 16) = r6
+    *(u32 *)(r10 - 4) = 0
+    r2 = r10
+    r2 += -4
+    r1 = map_by_idx(0)
+    call 1
+    if r0 == 0 goto +3
+    r1 = r10
+    r1 += -16
+    *(u64 *)(r0 + 0) = r1
+    r0 = 1
+    exit";
+
+/// Reads the word whose address is in `counts[0]` into `counts[0]`.
+const FORGES: &str = "
+    *(u32 *)(r10 - 4) = 0
+    r2 = r10
+    r2 += -4
+    r1 = map_by_idx(0)
+    call 1
+    if r0 == 0 goto +3
+    r1 = *(u64 *)(r0 + 0)
+    r1 = *(u64 *)(r1 + 0)
+    *(u64 *)(r0 + 0) = r1
+    r0 = 2
+    exit";
+
+#[test]
+fn a_program_that_forges_stack_addresses_finds_nothing_of_the_one_before_it() {
+    for mode in Mode::ALL {
+        let [a, b] = free_addresses();
+        let peer = UdpSocket::bind(a).expect("free");
+        peer.connect(b).expect("loopback");
+        let host = start("host", b, a, IoPath::Auto, 1);
+        host.set_mode(&ModeTarget::All, mode).expect("runs");
+        host.load(&object("leaves.o", &[("leaves", ProgramKind::Xdp, LEAVES)])).expect("loads");
+        host.attach(&host.program("leaves").expect("loaded"), Hook::Xdp).expect("a hook");
+        peer.send(&[1; 60]).expect("loopback");
+        until("the first", || wire(&host).drop == 1);
+        let place = counted(&host);
+        assert!(place > 0);
+        host.load(&object("forges.o", &[("forges", ProgramKind::Xdp, FORGES)])).expect("loads");
+        host.map("counts").expect("loaded").host_update(&[0; 4], &place.to_ne_bytes(), 0).expect("an element");
+        host.attach(&host.program("forges").expect("loaded"), Hook::Xdp).expect("a hook");
+        peer.send(&[1; 60]).expect("loopback");
+        until("the second", || wire(&host).pass == 1);
+        assert_eq!(counted(&host), 0, "{mode}");
+    }
+}
