@@ -1,4 +1,6 @@
 //! What sits on a hook and says what becomes of a frame.
+//!
+//! Invariant: knows nothing of ports and counters; a judge that panics costs its frame.
 
 use std::fmt::Debug;
 
@@ -16,6 +18,11 @@ pub trait Judge: Debug + Send + Sync {
 
     /// Which context it wants.
     fn kind(&self) -> ProgramKind;
+
+    /// Runs of others that went on in it by a tail call, as far as the modes count them.
+    fn tail_runs(&self) -> u64 {
+        0
+    }
 
     /// Judges the frame of `run`, whose budget, bounds and context are set. Bounds that it leaves in the run's window are
     /// the frame's afterwards.

@@ -1,6 +1,8 @@
 //! The objects that a host has brought to life, and how their programs and maps are found by name.
 //!
 //! Names are looked for in the newest object first, so that an object loaded again stands before its older self.
+//!
+//! Invariant: workers never see it; numbers of objects are not used again.
 
 use std::sync::Arc;
 
@@ -21,6 +23,10 @@ impl Judge for Loaded {
 
     fn kind(&self) -> ProgramKind {
         self.linked().program().kind()
+    }
+
+    fn tail_runs(&self) -> u64 {
+        self.tail_runs()
     }
 
     #[inline]

@@ -198,6 +198,7 @@ impl Registry {
                 id: *id,
                 hook: self.hook_of(*id).map(Hook::name),
                 mode: known.mode.unwrap_or(self.mode).name(),
+                tail_runs: known.judge.tail_runs(),
                 runs: modes.iter().map(ModeRuns::total).sum(),
                 traps: known.runs.traps(),
                 findings: known.runs.findings(),

@@ -1,4 +1,6 @@
 //! What a host counted, as reports and the API show it.
+//!
+//! Invariant: plain numbers of one moment; nothing here changes or counts.
 
 use serde::Serialize;
 
@@ -141,8 +143,11 @@ pub struct ProgramStats {
     pub hook: Option<&'static str>,
     /// The mode in which it runs.
     pub mode: &'static str,
-    /// Runs, all in all.
+    /// Runs that began in it, on its hook.
     pub runs: u64,
+    /// Runs of other programs that went on in it by a tail call, in instrumented and verify mode: fast mode does not count
+    /// them. Verdict, traps and findings of such a run are those of the program that it began in.
+    pub tail_runs: u64,
     /// Runs that trapped.
     pub traps: u64,
     /// What verify mode noticed.

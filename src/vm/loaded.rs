@@ -3,6 +3,7 @@
 //! Invariant: translation happens when the program is loaded, never while frames wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::jit::{Counting, Counts, Native, NoHooks, TranslateError};
 use super::{Linked, Mode, Outcome, interp};
@@ -15,6 +16,8 @@ pub struct Loaded {
     linked: Arc<Linked>,
     fast: Result<Native<NoHooks>, TranslateError>,
     instrumented: Result<Native<Counting>, TranslateError>,
+    /// Interpreted runs that went on here by a tail call.
+    tail_runs: AtomicU64,
 }
 
 impl Loaded {
@@ -22,7 +25,12 @@ impl Loaded {
     /// [`Loaded::translated`] says why.
     #[must_use]
     pub fn new(linked: Arc<Linked>) -> Self {
-        Self { fast: Native::translate(&linked), instrumented: Native::translate(&linked), linked }
+        Self {
+            fast: Native::translate(&linked),
+            instrumented: Native::translate(&linked),
+            linked,
+            tail_runs: AtomicU64::new(0),
+        }
     }
 
     /// The program behind the entries.
@@ -47,6 +55,19 @@ impl Loaded {
     #[must_use]
     pub fn counts(&self) -> Option<Counts> {
         self.instrumented.as_ref().ok().map(Native::counts)
+    }
+
+    /// Runs of other programs that went on in this one by a tail call, in instrumented and verify mode: fast mode does not
+    /// count them.
+    #[must_use]
+    pub fn tail_runs(&self) -> u64 {
+        let instrumented = self.instrumented.as_ref().map_or(0, Native::tail_runs);
+        instrumented + self.tail_runs.load(Ordering::Relaxed)
+    }
+
+    /// The interpreter went on here by a tail call.
+    pub(super) fn count_tail_run(&self) {
+        self.tail_runs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Runs it to its end or its trap. The caller has made the run ready: reset, frame bounds, context, stack.

@@ -174,6 +174,7 @@ impl<'m> Machine<'m, '_> {
         self.set(Reg::R1, ctx);
         self.set(Reg::FP, fp);
         self.enter_program(target.linked())?;
+        target.count_tail_run();
         Ok(Next::At(0))
     }
 }

@@ -7,6 +7,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value};
 use cranelift_frontend::FunctionBuilder;
@@ -29,7 +30,8 @@ pub struct Counting {
     lens: Box<[u32]>,
     /// Which program this is, as [`Head::program`] says it.
     program: u64,
-    /// For each worker: a counter for each segment, then one for each place of a tail call.
+    /// For each worker: a counter for each segment, then one for each place of a tail call, then one of the tail calls that
+    /// led here.
     counters: Box<[AtomicU64]>,
     /// Counters of one worker.
     stride: usize,
@@ -46,7 +48,7 @@ impl Hooks for Counting {
         let outline = Outline::new(linked.program(), linked.insns());
         let segments = outline.segments();
         let lens = (0..segments.len()).map(|index| insn_count(outline.segment(linked.insns(), index))).collect();
-        let stride = (segments.len() + outline.tail_calls().len()).next_multiple_of(LINE);
+        let stride = (segments.len() + outline.tail_calls().len() + 1).next_multiple_of(LINE);
         let workers = linked.world().worker_count.max(1);
         let counters = (0..stride * workers as usize).map(|_| AtomicU64::new(0)).collect();
         Self { lens, program: u64::from(linked.id()), counters, stride, workers, outline }
@@ -65,6 +67,15 @@ impl Hooks for Counting {
     fn program(&self, builder: &mut FunctionBuilder<'_>, run: Value) {
         let program = builder.ins().iconst(I64, self.program.cast_signed());
         builder.ins().store(MemFlagsData::trusted(), program, run, field(offset_of!(Head, program)));
+    }
+
+    fn entered(&self, builder: &mut FunctionBuilder<'_>, kept: Value, tail_calls: Value) {
+        let tailed = builder.ins().icmp_imm_u(IntCC::NotEqual, tail_calls, 0);
+        let tailed = builder.ins().uextend(I64, tailed);
+        let offset = field(self.entered_index() * size_of::<u64>());
+        let before = builder.ins().load(I64, MemFlagsData::trusted(), kept, offset);
+        let after = builder.ins().iadd(before, tailed);
+        builder.ins().store(MemFlagsData::trusted(), after, kept, offset);
     }
 
     fn insn(&self, builder: &mut FunctionBuilder<'_>, run: Value, kept: Value, pc: usize) {
@@ -95,12 +106,25 @@ impl Hooks for Counting {
 }
 
 impl Counting {
-    /// Sums over the workers. While they run, what is read lies between the counts before and after.
+    /// Place of the counter of the tail calls that led here.
+    fn entered_index(&self) -> usize {
+        self.outline.segments().len() + self.outline.tail_calls().len()
+    }
+
+    /// A counter, summed over the workers. While they run, what is read lies between the counts before and after.
+    fn sum(&self, index: usize) -> u64 {
+        let workers = self.counters.chunks_exact(self.stride);
+        workers.map(|counters| counters[index].load(Ordering::Relaxed)).sum()
+    }
+
+    /// Tail calls that led here.
+    pub(super) fn tail_runs(&self) -> u64 {
+        self.sum(self.entered_index())
+    }
+
+    /// Sums over the workers.
     pub(super) fn counts(&self, linked: &Linked) -> Counts {
-        let sum = |index: usize| -> u64 {
-            let workers = self.counters.chunks_exact(self.stride);
-            workers.map(|counters| counters[index].load(Ordering::Relaxed)).sum()
-        };
+        let sum = |index| self.sum(index);
         let insns = linked.insns();
         let mut executed = vec![0; insns.len()];
         for (index, start) in self.outline.segments().iter().enumerate() {

@@ -27,6 +27,9 @@ pub trait Hooks: Sized + Send + Sync + 'static {
     /// Where the program becomes the one that runs: at its entry, and when a subprogram has returned.
     fn program(&self, builder: &mut FunctionBuilder<'_>, run: Value);
 
+    /// At the entry of the program, which is paid for; `tail_calls` says how many led there.
+    fn entered(&self, builder: &mut FunctionBuilder<'_>, kept: Self::Kept, tail_calls: Value);
+
     /// Before the instruction at `pc`.
     fn insn(&self, builder: &mut FunctionBuilder<'_>, run: Value, kept: Self::Kept, pc: usize);
 
@@ -74,6 +77,8 @@ impl Hooks for NoHooks {
     fn function(&self, _: &mut FunctionBuilder<'_>, _: Value) {}
 
     fn program(&self, _: &mut FunctionBuilder<'_>, _: Value) {}
+
+    fn entered(&self, _: &mut FunctionBuilder<'_>, (): (), _: Value) {}
 
     fn insn(&self, _: &mut FunctionBuilder<'_>, _: Value, (): (), _: usize) {}
 

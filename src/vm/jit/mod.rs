@@ -132,4 +132,10 @@ impl Native<Counting> {
     pub fn counts(&self) -> Counts {
         self.hooks.counts(&self.linked)
     }
+
+    /// Runs of other programs that went on in this one by a tail call, since the translation.
+    #[must_use]
+    pub fn tail_runs(&self) -> u64 {
+        self.hooks.tail_runs()
+    }
 }

@@ -343,3 +343,23 @@ fn a_program_that_forges_stack_addresses_finds_nothing_of_the_one_before_it() {
         assert_eq!(counted(&host), 0, "{mode}");
     }
 }
+
+#[test]
+fn runs_that_went_on_by_a_tail_call_are_counted_beside_those_of_the_hook() {
+    let [a, b] = free_addresses();
+    let peer = UdpSocket::bind(a).expect("free");
+    peer.connect(b).expect("loopback");
+    let host = start("host", b, a, IoPath::Auto, 1);
+    host.load(&spar()).expect("loads");
+    host.set_slot("jumps", 0, Some("drop")).expect("a slot");
+    host.attach(&host.program("count").expect("loaded"), Hook::Xdp).expect("a hook");
+    for (mode, runs, tail_runs) in [(Mode::Fast, 1, 0), (Mode::Instrumented, 2, 1), (Mode::Verify, 3, 2)] {
+        host.set_mode(&ModeTarget::All, mode).expect("runs");
+        peer.send(&[1; 60]).expect("loopback");
+        until("the frame", || wire(&host).drop == runs);
+        let stats = host.stats();
+        let of = |name: &str| stats.programs.iter().find(|program| program.program == name).expect("loaded");
+        assert_eq!((of("count").runs, of("count").tail_runs), (runs, 0), "{mode}");
+        assert_eq!((of("drop").runs, of("drop").tail_runs), (0, tail_runs), "{mode}");
+    }
+}

@@ -171,6 +171,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         match part.role {
             Role::Program => {
                 self.source.hooks.program(&mut self.builder, self.run);
+                self.source.hooks.entered(&mut self.builder, self.kept, params[5]);
                 self.set(Reg::R1, params[2]);
                 // Cranelift would keep the load though nobody reads it.
                 if self.source.passed(part).any(|reg| reg.index() == 2) {

@@ -82,3 +82,29 @@ fn fast_mode_counts_nothing() {
     let place = Place::new(&world);
     assert_eq!(native.run(&mut place.new_run(FUEL_DEFAULT)).insns, None);
 }
+
+#[test]
+fn runs_that_a_tail_call_leads_to_are_counted_where_the_mode_counts() {
+    let world = world();
+    let place = Place::new(&world);
+    let maps = vec![map(&world, MapKind::PROGRAM_ARRAY, 4, 1)];
+    // Goes on in itself twice.
+    let text = "r3 = 0\nr2 = map_by_idx(0)\nr0 = *(u64 *)(r1 + 0)\nr0 += 1\n*(u64 *)(r1 + 0) = r0\nif r0 > 2 goto +1\n\
+                call 12\nr0 = 0\nexit";
+    let leaf = Arc::new(Loaded::new(link(&world, "leaf", text, &maps)));
+    maps[0].1.as_program_array().expect("a program array").replace(0, Some(leaf.slot())).expect("a slot");
+    let text = "r3 = 0\nr2 = map_by_idx(0)\ncall 12\nr0 = 0\nexit";
+    let caller = Loaded::new(link(&world, "caller", text, &maps));
+    let mut expected = 0;
+    for (mode, counts) in [(Mode::Fast, 0), (Mode::Instrumented, 1), (Mode::Verify, 1)] {
+        let tail_calls = place.run(&caller, mode, FUEL_DEFAULT).tail_calls;
+        assert_eq!(tail_calls, 3);
+        expected += counts * 3;
+        assert_eq!((leaf.tail_runs(), caller.tail_runs()), (expected, 0), "{mode}");
+        // A run that begins in it is none of a tail call, and one that cannot pay for its entry does not begin.
+        assert_eq!(place.run(&leaf, mode, FUEL_DEFAULT).tail_calls, 2);
+        expected += counts * 2;
+        assert!(place.run(&caller, mode, 7).trap.is_some());
+        assert_eq!(leaf.tail_runs(), expected, "{mode}");
+    }
+}
