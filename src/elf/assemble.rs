@@ -142,12 +142,8 @@ impl<'a> Assembler<'a> {
         let inside = |record: &&LineRecord| record.slot < function.start + function.slots.len();
         let inside = records[first..].iter().take_while(inside);
         for record in inside {
-            let pc = base + record.slot - function.start;
-            if lines.last().is_some_and(|line| line.pc == pc) {
-                continue;
-            }
             lines.push(Line {
-                pc,
+                pc: base + record.slot - function.start,
                 file: self.string(record.file),
                 line: record.line_column >> 10,
                 column: record.line_column & 0x3ff,

@@ -231,7 +231,7 @@ impl Btf {
     }
 
     /// Whether the type has this name.
-    pub(super) fn is_named(&self, id: TypeId, expected: &str) -> bool {
+    fn is_named(&self, id: TypeId, expected: &str) -> bool {
         self.get(id).is_some_and(|found| self.is_text(found.name, expected))
     }
 

@@ -27,11 +27,14 @@ pub(super) struct CoreRecord {
     pub(super) slot: usize,
     /// The type as the object knows it.
     pub(super) local_type: TypeId,
+    /// Where the way to the field begins among the strings of BTF: numbers with colons between them.
+    pub(super) access: u32,
     /// `enum bpf_core_relo_kind`.
     pub(super) kind: u32,
 }
 
-/// What `.BTF.ext` says of each section of instructions, by the section's index and by ascending slot.
+/// What `.BTF.ext` says of each section of instructions, by the section's index and by ascending slot: one record a
+/// slot, the first one, so that a function has no more of them than slots.
 #[derive(Debug, Default)]
 pub(super) struct BtfExt {
     pub(super) lines: HashMap<usize, Vec<LineRecord>>,
@@ -61,13 +64,20 @@ impl BtfExt {
                 return Err(wrong(0, "the header is cut off"));
             };
             let core_words = part(bytes, header_len, core_offset, core_len)?;
-            each_record(core_words, btf, sections, |section, [insn_offset, local_type, _, kind]| {
-                let record = CoreRecord { slot: insn_offset as usize / 8, local_type: TypeId(local_type), kind };
+            each_record(core_words, btf, sections, |section, [insn_offset, local_type, access, kind]| {
+                let (slot, local_type) = (insn_offset as usize / 8, TypeId(local_type));
+                let record = CoreRecord { slot, local_type, access, kind };
                 ext.core.entry(section).or_default().push(record);
             })?;
         }
-        ext.lines.values_mut().for_each(|records| records.sort_by_key(|record| record.slot));
-        ext.core.values_mut().for_each(|records| records.sort_by_key(|record| record.slot));
+        for records in ext.lines.values_mut() {
+            records.sort_by_key(|record| record.slot);
+            records.dedup_by_key(|record| record.slot);
+        }
+        for records in ext.core.values_mut() {
+            records.sort_by_key(|record| record.slot);
+            records.dedup_by_key(|record| record.slot);
+        }
         Ok(ext)
     }
 }

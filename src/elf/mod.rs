@@ -15,6 +15,7 @@ mod btf_ext;
 mod btf_maps;
 mod dialect;
 mod error;
+mod externs;
 mod file;
 mod legacy_maps;
 mod map;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Defect;
 use super::btf::Btf;
+use super::externs::{ExternKind, Externs};
 use super::file::{Binding, ElfFile, Home, Relocation, Symbol, SymbolKind};
 
 /// Section of functions that programs share.
@@ -69,7 +70,7 @@ pub(super) struct MapPlaces {
 #[derive(Debug)]
 pub(super) struct Text<'a> {
     file: &'a ElfFile<'a>,
-    btf: Option<&'a Btf>,
+    externs: Externs<'a>,
     maps: &'a MapPlaces,
     /// By section and start.
     functions: Vec<Function<'a>>,
@@ -104,7 +105,7 @@ impl<'a> Text<'a> {
             }
             functions.push(function);
         }
-        Ok(Self { file, btf, maps, functions, relocations })
+        Ok(Self { file, externs: Externs::read(btf), maps, functions, relocations })
     }
 
     /// All functions; the index is how others refer to them.
@@ -214,15 +215,12 @@ impl<'a> Text<'a> {
         symbol: &Symbol<'_>,
         kind: u32,
     ) -> Result<Reference, Defect> {
-        let is_in = |section: &str| {
-            let vars = self.btf.and_then(|btf| Some((btf, btf.section(section)?.1)));
-            vars.is_some_and(|(btf, vars)| vars.iter().any(|var| btf.is_named(var.var, symbol.name)))
-        };
+        let extern_kind = self.externs.kind(symbol.name);
         let mend = if kind == R_BPF_64_32 {
             "kernel functions are not supported: link the object that defines it"
-        } else if is_in(".kconfig") {
+        } else if extern_kind == Some(ExternKind::Configuration) {
             "the kernel's configuration is not supported: make it a constant"
-        } else if is_in(".ksyms") {
+        } else if extern_kind == Some(ExternKind::Kernel) {
             if symbol.binding == Binding::Weak {
                 return Ok(Reference::Null);
             }

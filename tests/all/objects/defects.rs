@@ -6,7 +6,7 @@ use super::builder::{Builder, Names};
 use super::{error_of, refusal_of};
 
 /// `.BTF` of these types (words) and strings.
-fn btf(types: &[u32], strings: &str) -> Vec<u8> {
+pub(super) fn btf(types: &[u32], strings: &str) -> Vec<u8> {
     let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
     let len = |bytes: usize| u32::try_from(bytes).expect("short").to_le_bytes();
     let header =

@@ -177,3 +177,65 @@ fn relocations_against_symbols_of_every_kind_give_a_program_or_a_refusal() {
         }
     }
 }
+
+/// `.BTF` with a section of so many externs, all of one type, whose names are `v` and a number.
+fn externs(section: &str, count: u32) -> Vec<u8> {
+    let mut strings = format!("\0{section}\0int\0");
+    let int = u32::try_from(section.len()).expect("short") + 2;
+    let mut types = vec![int, 1 << 24, 4, 32];
+    for number in 0..count {
+        types.extend([u32::try_from(strings.len()).expect("short"), 14 << 24, 1, 2]);
+        strings += &format!("v{number}\0");
+    }
+    types.extend([1, 15 << 24 | count, 4 * count]);
+    types.extend((0..count).flat_map(|number| [number + 2, 4 * number, 4]));
+    super::defects::btf(&types, &strings)
+}
+
+#[test]
+fn many_references_to_many_externs_are_read_in_one_pass() {
+    let count = 60_000;
+    let mut builder = Builder::new();
+    builder.note(".BTF", &externs(".ksyms", count));
+    let text = builder.text("xdp", &format!("{}r0 = 2\nexit", "r1 = 0 ll\n".repeat(count as usize)));
+    builder.symbol("main", Names::Function, text, 0, u64::from(count) * 16 + 16);
+    let weak_variable = 1 | 2 << 4;
+    let relocations: Vec<(u64, u32, u32)> = (0..count)
+        .map(|number| {
+            let symbol = builder.symbol_bound(&format!("v{}", count - 1 - number), weak_variable, 0, 0, 0);
+            (u64::from(number) * 16, 1, symbol)
+        })
+        .collect();
+    builder.relocations(text, &relocations);
+    let bytes = builder.finish();
+    survive("test.o", &bytes);
+    let object = Object::parse("test.o", &bytes).expect("weak symbols may be missing");
+    assert_eq!(object.programs.len(), 1, "{:?}", object.refused.first());
+}
+
+#[test]
+fn records_that_name_one_slot_again_and_again_count_once() {
+    let programs: u32 = 4000;
+    let records: u32 = 20_000;
+    let mut builder = Builder::new();
+    builder.note(".BTF", &super::defects::btf(&[], "\0.text\0"));
+    let words: Vec<u32> = [16, 1, records].into_iter().chain((0..records).flat_map(|_| [0, 1, 1, 1 << 10])).collect();
+    let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let line_len = u32::try_from(words.len()).expect("short").to_le_bytes();
+    let header = [&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0][..], &[0; 12], &line_len, &words].concat();
+    builder.note(".BTF.ext", &header);
+    let shared = builder.text(".text", "exit");
+    let callee = builder.symbol("shared", Names::Function, shared, 0, 8);
+    let xdp = builder.text("xdp", &"call -1\nexit\n".repeat(programs as usize));
+    let mut relocations = Vec::new();
+    for number in 0..u64::from(programs) {
+        builder.symbol(&format!("main_{number}"), Names::Function, xdp, number * 16, 16);
+        relocations.push((number * 16, 10, callee));
+    }
+    builder.relocations(xdp, &relocations);
+    let bytes = builder.finish();
+    survive("test.o", &bytes);
+    let object = Object::parse("test.o", &bytes).expect("lines do not matter");
+    assert_eq!(object.programs.len(), programs as usize);
+    assert!(object.programs.iter().all(|program| program.lines().len() == 1));
+}
