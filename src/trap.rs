@@ -52,6 +52,8 @@ pub enum TrapKind {
         /// The number.
         number: u64,
     },
+    /// The instruction needs a type or field of the kernel that is not known here.
+    Unresolved,
     /// A helper was given an argument against its prototype.
     HelperArg {
         /// Helper number (`enum bpf_func_id`).
@@ -96,6 +98,9 @@ impl fmt::Display for Trap {
             TrapKind::Fuel => f.write_str("fuel used up: the program ran too long"),
             TrapKind::CallDepth => write!(f, "calls nest deeper than {}", crate::limits::CALL_FRAMES_MAX),
             TrapKind::NoHelper { number } => write!(f, "no helper has number {number}"),
+            TrapKind::Unresolved => {
+                f.write_str("it needs a type or field that this kernel does not have; `kumite inspect` names it")
+            }
             TrapKind::HelperArg { helper, arg, expected } => {
                 write!(f, "helper {helper}: argument {arg} is not {expected}")
             }

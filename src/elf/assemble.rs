@@ -13,16 +13,15 @@ use std::sync::Arc;
 use super::Defect;
 use super::btf::Btf;
 use super::btf_ext::{BtfExt, CoreRecord, LineRecord};
+use super::core::{Relocator, TypeSources};
 use super::text::{Function, Reference, Text};
 use crate::limits::{OBJECT_SLOTS_MAX, SOURCE_LINE_LEN_MAX};
-use crate::program::{self, Line, RawProgram};
+use crate::program::{self, Line, RawProgram, Unresolved};
 
 /// `BPF_PSEUDO_FUNC`, `BPF_PSEUDO_MAP_IDX`, `BPF_PSEUDO_MAP_IDX_VALUE`: what src of a two-slot load says it loads.
 const SRC_FUNCTION: u8 = 4;
 const SRC_MAP_BY_INDEX: u8 = 5;
 const SRC_VALUE_BY_INDEX: u8 = 6;
-/// `BPF_CORE_TYPE_ID_LOCAL`: the compiler has already put in what it asks for.
-const TYPE_ID_LOCAL: u32 = 6;
 
 /// Makes programs of an object's functions.
 #[derive(Debug)]
@@ -30,6 +29,7 @@ pub(super) struct Assembler<'a> {
     text: &'a Text<'a>,
     btf: Option<&'a Btf>,
     ext: &'a BtfExt,
+    core: Option<Relocator<'a>>,
     /// Texts of files and lines, each kept once.
     strings: HashMap<u32, Arc<str>>,
     /// Bytes that may still be kept: real texts do not overlap.
@@ -38,29 +38,32 @@ pub(super) struct Assembler<'a> {
 }
 
 /// A program in the making.
+#[derive(Default)]
 struct Assembly {
     slots: Vec<[u8; 8]>,
     /// Where each function was placed, by its index in the text.
     starts: HashMap<usize, usize>,
     /// The same in the order of placing.
     order: Vec<(usize, usize)>,
+    unresolved: Vec<Unresolved>,
 }
 
 impl<'a> Assembler<'a> {
-    pub(super) fn new(text: &'a Text<'a>, btf: Option<&'a Btf>, ext: &'a BtfExt) -> Self {
+    pub(super) fn new(text: &'a Text<'a>, btf: Option<&'a Btf>, ext: &'a BtfExt, types: &'a TypeSources) -> Self {
+        let core = btf.map(|btf| Relocator::new(btf, types));
         let strings_left = btf.map_or(0, Btf::strings_len);
-        Self { text, btf, ext, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
+        Self { text, btf, ext, core, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
     }
 
     /// Makes a program of the function with index `main`.
     pub(super) fn assemble(&mut self, main: usize, section: &str) -> Result<RawProgram, Defect> {
         let text = self.text;
-        let mut assembly = Assembly { slots: Vec::new(), starts: HashMap::new(), order: Vec::new() };
+        let mut assembly = Assembly::default();
         self.place(&mut assembly, main)?;
         let mut next = 0;
         while let Some((index, base)) = assembly.order.get(next).copied() {
             let function = &text.functions()[index];
-            self.check_core(function)?;
+            self.relocate_types(&mut assembly, function, base)?;
             let mut references = Vec::new();
             text.each_reference(function, |pc, reference| references.push((base + pc, reference)))?;
             for (pc, reference) in references {
@@ -80,6 +83,7 @@ impl<'a> Assembler<'a> {
             self.add_lines(function, *start, &mut raw.lines);
         }
         raw.slots = assembly.slots;
+        raw.unresolved = assembly.unresolved;
         Ok(raw)
     }
 
@@ -119,20 +123,26 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    /// Instructions that depend on the kernel's types are refused, but for those that need nothing of it.
-    fn check_core(&self, function: &Function<'_>) -> Result<(), Defect> {
+    /// Rewrites a function's instructions that depend on the kernel's types.
+    fn relocate_types(&mut self, assembly: &mut Assembly, function: &Function<'_>, base: usize) -> Result<(), Defect> {
+        let Some(core) = &mut self.core else { return Ok(()) };
         let records = self.ext.core.get(&function.section).map_or(&[][..], Vec::as_slice);
         let first = records.partition_point(|record| record.slot < function.start);
         let inside = |record: &&CoreRecord| record.slot < function.start + function.slots.len();
-        let mut inside = records[first..].iter().take_while(inside);
-        let Some(record) = inside.find(|record| record.kind != TYPE_ID_LOCAL) else { return Ok(()) };
-        let type_name = self.btf.map_or("", |btf| btf.name(record.local_type));
-        Err(Defect::CoRe {
-            function: function.name.to_owned(),
-            pc: record.slot - function.start,
-            what: core_what(record.kind),
-            type_name: if type_name.is_empty() { "a type without name" } else { type_name }.to_owned(),
-        })
+        let slots = &mut assembly.slots[base..base + function.slots.len()];
+        for record in records[first..].iter().take_while(inside) {
+            let pc = record.slot - function.start;
+            let missing = core.apply(slots, pc, record).map_err(|wrong| Defect::CoRe {
+                function: function.name.to_owned(),
+                pc,
+                question: wrong.words,
+                what: wrong.what,
+            })?;
+            if let Some(what) = missing {
+                assembly.unresolved.push(Unresolved { pc: base + pc, what });
+            }
+        }
+        Ok(())
     }
 
     fn add_lines(&mut self, function: &Function<'_>, base: usize, lines: &mut Vec<Line>) {
@@ -184,23 +194,5 @@ fn put_wide(slots: &mut [[u8; 8]], pc: usize, src: u8, [low, high]: [u32; 2]) {
     slots[pc][4..].copy_from_slice(&low.to_le_bytes());
     if let Some(second) = slots.get_mut(pc + 1) {
         second[4..].copy_from_slice(&high.to_le_bytes());
-    }
-}
-
-/// What a CO-RE relocation asks for, `enum bpf_core_relo_kind`.
-fn core_what(kind: u32) -> &'static str {
-    match kind {
-        0 => "field offset",
-        1 => "field size",
-        2 => "field existence",
-        3 => "field signedness",
-        4 | 5 => "bit field shift",
-        7 => "type id",
-        8 => "type existence",
-        9 => "type size",
-        10 => "enum value existence",
-        11 => "enum value",
-        12 => "type match",
-        _ => "unknown kind",
     }
 }

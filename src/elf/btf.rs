@@ -103,10 +103,12 @@ pub enum Kind {
     Modifier(TypeId),
     /// A function, with its prototype.
     Func(TypeId),
-    /// The prototype of a function; parameters are not kept.
+    /// The prototype of a function.
     FuncProto {
         /// What it returns.
         returns: TypeId,
+        /// What it takes.
+        params: Vec<TypeId>,
     },
     /// A variable.
     Var(TypeId),
@@ -162,6 +164,11 @@ impl Words<'_> {
 }
 
 impl Btf {
+    /// Types that are not in a file; none of them describes a section.
+    pub(super) fn of(types: Vec<Type>, strings: Vec<u8>) -> Self {
+        Self { types, strings, sections: Vec::new() }
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Defect> {
         let wrong = |at, what| Defect::Btf { section: ".BTF", at, what };
         let magic = bytes.first_chunk::<2>().map(|magic| u16::from_le_bytes(*magic));
@@ -335,10 +342,11 @@ fn read_type(words: &mut Words<'_>) -> Option<Type> {
         9 | 10 | 11 | 18 => Kind::Modifier(TypeId(last)),
         12 => Kind::Func(TypeId(last)),
         13 => {
-            for _ in 0..count * 2 {
+            let param = |words: &mut Words<'_>| {
                 words.u32()?;
-            }
-            Kind::FuncProto { returns: TypeId(last) }
+                words.u32().map(TypeId)
+            };
+            Kind::FuncProto { returns: TypeId(last), params: (0..count).map(|_| param(words)).collect::<Option<_>>()? }
         }
         14 => {
             words.u32()?;

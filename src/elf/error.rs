@@ -133,19 +133,17 @@ pub enum Defect {
         /// Slot of the target in that section.
         target: i64,
     },
-    /// An instruction that must be rewritten for the kernel's own types.
-    #[error(
-        "{function} insn {pc}: CO-RE relocation ({what} of {type_name}) is not supported; build without `preserve_access_index`"
-    )]
+    /// An instruction that depends on the kernel's types cannot be rewritten for them.
+    #[error("{function} insn {pc}: CO-RE relocation ({question}): {what}; rebuild the object")]
     CoRe {
         /// Name of the function.
         function: String,
         /// Slot index in the function.
         pc: usize,
-        /// Kind of the relocation.
+        /// What it asks, in words.
+        question: String,
+        /// What is wrong.
         what: &'static str,
-        /// Name of the type.
-        type_name: String,
     },
     /// Nothing says which hook a program is for.
     #[error("{program}: section {section:?} names no hook; name it xdp, tc or socket")]

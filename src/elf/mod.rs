@@ -13,17 +13,20 @@ mod assemble;
 pub mod btf;
 mod btf_ext;
 mod btf_maps;
+pub mod core;
 mod dialect;
 mod error;
 mod externs;
 mod file;
 mod legacy_maps;
 mod map;
+mod settings;
 mod text;
 mod variables;
 
 pub use error::{Defect, ObjectError};
 pub use map::{ObjectMap, Pinning};
+pub use settings::Settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,7 +81,15 @@ impl Object {
     /// # Errors
     /// [`ObjectError`] where the object as a whole cannot be read, or a map's definition is wrong.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, ObjectError> {
-        Self::read(name, bytes).map_err(|defect| defect.in_file(name))
+        Self::parse_with(name, bytes, &Settings::default())
+    }
+
+    /// Reads an object as [`Object::parse`] does, with what is said of it from outside.
+    ///
+    /// # Errors
+    /// As [`Object::parse`].
+    pub fn parse_with(name: &str, bytes: &[u8], settings: &Settings) -> Result<Self, ObjectError> {
+        Self::read(name, bytes, settings).map_err(|defect| defect.in_file(name))
     }
 
     /// The program with this name.
@@ -102,7 +113,7 @@ impl Object {
         }))
     }
 
-    fn read(name: &str, bytes: &[u8]) -> Result<Self, Defect> {
+    fn read(name: &str, bytes: &[u8], settings: &Settings) -> Result<Self, Defect> {
         let file = ElfFile::read(bytes)?;
         let btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;
         let dialect = Dialect::of(&file);
@@ -112,7 +123,7 @@ impl Object {
         let ext = read_ext(&file, btf.as_ref())?;
         let text = Text::read(&file, btf.as_ref(), &places)?;
         let mains = mains(&file, &text)?;
-        let mut assembler = Assembler::new(&text, btf.as_ref(), &ext);
+        let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types);
         let mut programs = Vec::new();
         let mut refused = Vec::new();
         for main in mains {

@@ -19,6 +19,7 @@ mod surroundings;
 mod tail_call;
 mod time;
 mod trace;
+mod unresolved;
 mod xdp_frame;
 
 pub use callback::resume;
@@ -153,6 +154,7 @@ pub static HELPERS: &[&Helper] = &[
     &xdp_frame::XDP_LOAD_BYTES,
     &xdp_frame::XDP_STORE_BYTES,
     &map_elements::MAP_LOOKUP_PERCPU_ELEM,
+    &unresolved::UNRESOLVED,
 ];
 
 /// The helper with this number, with its index in [`HELPERS`].

@@ -18,7 +18,7 @@ impl Program {
     /// # Errors
     /// The first [`Rejection`] found: of slots first, then of functions, then of jumps.
     pub fn check(raw: RawProgram, kind: ProgramKind) -> Result<Self, Rejection> {
-        let RawProgram { name: program, section, slots, functions, mut lines } = raw;
+        let RawProgram { name: program, section, slots, functions, mut lines, mut unresolved } = raw;
         if slots.is_empty() {
             return Err(Rejection::Empty { program });
         }
@@ -35,7 +35,17 @@ impl Program {
         }
         lines.retain(|line| line.pc < insns.len());
         lines.sort_by_key(|line| line.pc);
-        Ok(Self { name: program, section, kind, insns: insns.into(), functions: functions.into(), lines: lines.into() })
+        unresolved.retain(|unresolved| unresolved.pc < insns.len());
+        unresolved.sort_by_key(|unresolved| unresolved.pc);
+        Ok(Self {
+            name: program,
+            section,
+            kind,
+            insns: insns.into(),
+            functions: functions.into(),
+            lines: lines.into(),
+            unresolved: unresolved.into(),
+        })
     }
 }
 

@@ -31,6 +31,17 @@ pub struct RawProgram {
     pub functions: Vec<Function>,
     /// Source lines, in any order; lines of slots that the program has not are dropped.
     pub lines: Vec<Line>,
+    /// Instructions that trap when they are reached, with the reason, in any order.
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// An instruction that needs a type or field of the kernel that is not known here. It traps when it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Slot index.
+    pub pc: usize,
+    /// What it needs, in words.
+    pub what: std::sync::Arc<str>,
 }
 
 /// A function of a program: the main one or a subprogram.
@@ -68,6 +79,7 @@ pub struct Program {
     insns: Box<[crate::isa::Insn]>,
     functions: Box<[Function]>,
     lines: Box<[Line]>,
+    unresolved: Box<[Unresolved]>,
 }
 
 impl Program {
@@ -111,6 +123,12 @@ impl Program {
     #[must_use]
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// Instructions that trap when they are reached, by ascending pc.
+    #[must_use]
+    pub fn unresolved(&self) -> &[Unresolved] {
+        &self.unresolved
     }
 
     /// The source line that this slot belongs to.

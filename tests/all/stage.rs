@@ -53,6 +53,7 @@ impl Ran {
             | TrapKind::CallDepth
             | TrapKind::NoHelper { .. }
             | TrapKind::HelperArg { .. }
+            | TrapKind::Unresolved
             | TrapKind::HelperMemory { .. } => trap,
         });
         let tail_calls = if trap.is_none() { self.tail_calls } else { 0 };

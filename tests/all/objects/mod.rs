@@ -1,6 +1,7 @@
 //! Objects: what is read of them, and how wrong ones are refused.
 
 mod builder;
+mod core;
 mod defects;
 mod definitions;
 mod hostile;
