@@ -11,11 +11,22 @@ pub enum ProgramKind {
     Tc,
     /// `BPF_PROG_TYPE_SOCKET_FILTER`: r1 is `struct __sk_buff`.
     SocketFilter,
+    /// `BPF_PROG_TYPE_FLOW_DISSECTOR`: r1 is `struct __sk_buff`, whose `flow_keys` the program fills.
+    FlowDissector,
     /// No hook: r1 is plain memory and r2 its length. Conformance programs and case files.
     Raw,
 }
 
 impl ProgramKind {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 5] = [Self::Xdp, Self::Tc, Self::SocketFilter, Self::FlowDissector, Self::Raw];
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Its name in reports and options.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -23,6 +34,7 @@ impl ProgramKind {
             Self::Xdp => "xdp",
             Self::Tc => "tc",
             Self::SocketFilter => "socket",
+            Self::FlowDissector => "flow_dissector",
             Self::Raw => "raw",
         }
     }
@@ -62,7 +74,8 @@ impl Verdict {
     /// The verdict that a return value means on a hook of this kind. The low 32 bits count, as in the kernel.
     ///
     /// XDP: `enum xdp_action`; above 4 is aborted (`bpf_warn_invalid_xdp_action`). tc: `TC_ACT_SHOT`, `STOLEN`,
-    /// `QUEUED` and `TRAP` drop, `REDIRECT` redirects, all else goes on. Socket filter: 0 drops.
+    /// `QUEUED` and `TRAP` drop, `REDIRECT` redirects, all else goes on. Socket filter: 0 drops. Flow dissector: all but `BPF_OK`
+    /// and `BPF_FLOW_DISSECTOR_CONTINUE` drops.
     #[must_use]
     pub const fn of(kind: ProgramKind, retval: u32) -> Self {
         match kind {
@@ -81,6 +94,10 @@ impl Verdict {
             ProgramKind::SocketFilter => match retval {
                 0 => Self::Drop,
                 _ => Self::Pass,
+            },
+            ProgramKind::FlowDissector => match retval {
+                0 | 129 => Self::Pass,
+                _ => Self::Drop,
             },
             ProgramKind::Raw => Self::Pass,
         }

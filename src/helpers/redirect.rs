@@ -19,7 +19,9 @@ fn redirect(run: &mut Run<'_>, [ifindex, flags, ..]: [u64; 5]) -> Result<u64, Tr
     let ifindex = ifindex as u32;
     let (allowed, refused, accepted) = match run.kind {
         ProgramKind::Xdp | ProgramKind::Raw => (0, XDP_ABORTED, XDP_REDIRECT),
-        ProgramKind::Tc | ProgramKind::SocketFilter => (BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_REDIRECT),
+        ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => {
+            (BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_REDIRECT)
+        }
     };
     if flags & !allowed != 0 {
         return Ok(refused);

@@ -59,7 +59,7 @@ fn check_insn(program: &str, kind: ProgramKind, pc: usize, insn: &Insn) -> Resul
     if insn.written() == Some(Reg::FP) {
         return Err(Rejection::WritesFramePointer { program: program(), pc });
     }
-    if matches!(insn.does, Does::LoadPacket(..)) && kind == ProgramKind::Xdp {
+    if matches!(insn.does, Does::LoadPacket(..)) && matches!(kind, ProgramKind::Xdp | ProgramKind::FlowDissector) {
         return Err(Rejection::PacketLoad { program: program(), pc, kind: kind.name() });
     }
     Ok(())

@@ -65,7 +65,7 @@ impl Context {
                 let fields = [window.data, window.data_end, window.meta, run.ifindex, run.queue, 0];
                 cage.write(at, fields.map(u32::to_le_bytes).as_flattened())
             }
-            ProgramKind::Tc | ProgramKind::SocketFilter => {
+            ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => {
                 run.skb = received(run)?;
                 cage.write(at, &[0; Self::LEN as usize])?;
                 let put = |offset: u32, value: u32| cage.write(at + u64::from(offset), &value.to_le_bytes());
@@ -91,7 +91,7 @@ impl Context {
             ProgramKind::Xdp => {
                 cage.write(at, [window.data, window.data_end, window.meta].map(u32::to_le_bytes).as_flattened())
             }
-            ProgramKind::Tc | ProgramKind::SocketFilter => {
+            ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => {
                 cage.write(at + u64::from(Self::SKB_LEN), &window.frame_len().to_le_bytes())?;
                 let bounds = [window.data, window.data_end].map(u32::to_le_bytes);
                 cage.write(at + u64::from(Self::SKB_DATA), bounds.as_flattened())?;
@@ -126,7 +126,7 @@ fn received(run: &Run<'_>) -> Result<Skb, Fault> {
     let window = run.window;
     let link = match run.kind {
         ProgramKind::SocketFilter => window.data.saturating_sub(FRAME_LEN_MIN),
-        ProgramKind::Tc | ProgramKind::Xdp | ProgramKind::Raw => window.data,
+        ProgramKind::Tc | ProgramKind::FlowDissector | ProgramKind::Xdp | ProgramKind::Raw => window.data,
     };
     let mut skb = Skb { network: link.saturating_add(FRAME_LEN_MIN), ..Skb::default() };
     if window.data_end >= skb.network {

@@ -82,8 +82,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn kind(word: &str) -> ProgramKind {
-    let kinds = [ProgramKind::Xdp, ProgramKind::Tc, ProgramKind::SocketFilter, ProgramKind::Raw];
-    kinds.into_iter().find(|kind| kind.name() == word).expect("a kind of program")
+    ProgramKind::by_name(word).expect("a kind of program")
 }
 
 fn map_kind(word: &str) -> MapKind {

@@ -13,7 +13,7 @@ use crate::verdict::ProgramKind;
 pub(super) fn context_len(kind: ProgramKind) -> u32 {
     match kind {
         ProgramKind::Xdp => Context::XDP_LEN,
-        ProgramKind::Tc | ProgramKind::SocketFilter => Context::LEN,
+        ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => Context::LEN,
         ProgramKind::Raw => 0,
     }
 }
@@ -22,7 +22,7 @@ pub(super) fn context_len(kind: ProgramKind) -> u32 {
 pub(super) fn bounds_field(kind: ProgramKind, offset: i64) -> bool {
     let fields = match kind {
         ProgramKind::Xdp => [Context::XDP_DATA, Context::XDP_DATA + 4, Context::XDP_DATA + 8],
-        ProgramKind::Tc | ProgramKind::SocketFilter => {
+        ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => {
             [Context::SKB_DATA, Context::SKB_DATA + 4, Context::SKB_DATA_META]
         }
         ProgramKind::Raw => return false,
@@ -138,7 +138,7 @@ impl Watch<'_> {
         let ctx = run.head.ctx;
         match run.kind {
             ProgramKind::Xdp => true,
-            ProgramKind::Tc | ProgramKind::SocketFilter => {
+            ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => {
                 [(Context::SKB_LEN, 4), (Context::SKB_DATA, 8), (Context::SKB_DATA_META, 4)]
                     .iter()
                     .any(|(field, len)| reach.touches(ctx + field, ctx + field + len))
