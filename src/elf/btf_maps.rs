@@ -44,7 +44,7 @@ pub(super) fn maps(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<Vec<PlacedMa
         let symbol = symbols.get(name).ok_or_else(|| wrong("no symbol says where it is"))?;
         let id = btf.resolve(var.var).ok_or_else(|| wrong("its type goes in a circle"))?;
         let Definition { map, values_at } = Reader { btf, map: name }.definition(id, Depth::Outer)?;
-        found.push((PlacedMap { section, offset: Some(symbol.value), map }, values_at, symbol.len));
+        found.push((PlacedMap { section, offset: Some(symbol.value), id: None, map }, values_at, symbol.len));
     }
     found.sort_by_key(|(placed, ..)| placed.offset);
     fill(file, section, &mut found)?;
@@ -97,6 +97,8 @@ impl Reader<'_> {
                     map.pinning = match self.number(member)? {
                         0 => Pinning::Own,
                         1 => Pinning::ByName,
+                        // Cilium: pinned for its agent, and made anew by each load.
+                        16 => Pinning::Own,
                         _ => return Err(self.wrong("its `pinning` is neither none nor by name")),
                     }
                 }

@@ -146,8 +146,30 @@ pub enum Defect {
         what: &'static str,
     },
     /// Nothing says which hook a program is for.
-    #[error("{program}: section {section:?} names no hook; name it xdp, tc or socket")]
+    #[error("{program}: section {section:?} names no hook; name it xdp, tc or socket, or say `--type {program}=KIND`")]
     SectionName {
+        /// Name of the program.
+        program: String,
+        /// Name of its section.
+        section: String,
+    },
+    /// The program is of a kind that kumite does not run.
+    #[error(
+        "{program}: section {section:?} holds {what} programs, which are not run: {because}; build it for another hook"
+    )]
+    ProgramKind {
+        /// Name of the program.
+        program: String,
+        /// Name of its section.
+        section: String,
+        /// What its section holds.
+        what: &'static str,
+        /// Why they are not run.
+        because: &'static str,
+    },
+    /// A section that is to fill a slot names a map that the object does not have.
+    #[error("{program}: section {section:?} names a program array that the object does not have; correct its number")]
+    SlotArray {
         /// Name of the program.
         program: String,
         /// Name of its section.

@@ -58,6 +58,8 @@ pub(super) struct PlacedMap {
     pub(super) section: usize,
     /// Offset of its definition in the section; `None` where the section's contents are its value.
     pub(super) offset: Option<u64>,
+    /// Its number in the object, where the dialect gives it one.
+    pub(super) id: Option<u32>,
     /// The map.
     pub(super) map: ObjectMap,
 }

@@ -4,7 +4,7 @@
 //! subprograms) is resolved here, so that a program leaves as a whole, its maps said by index. Whether kumite can run it is
 //! decided later, when it is linked in a world.
 //!
-//! Dialects of loaders are in `dialect`, one file each.
+//! What loaders differ in is in `dialect`, and in the files of the two ways to define maps.
 //!
 //! Invariant: reads no file and creates no map; any bytes give an object or an error, in time and memory bounded by their
 //! length and `limits`.
@@ -26,17 +26,18 @@ mod variables;
 
 pub use error::{Defect, ObjectError};
 pub use map::{ObjectMap, Pinning};
-pub use settings::Settings;
+pub use settings::{KindSetting, Settings};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::limits::{MAPS_MAX, OBJECT_PROGRAMS_MAX};
+use crate::maps::MapKind;
 use crate::program::Program;
 use assemble::Assembler;
 use btf::Btf;
 use btf_ext::BtfExt;
-use dialect::Dialect;
+use dialect::{Kinds, Meaning, meaning};
 use file::{Binding, ElfFile};
 use map::PlacedMap;
 use text::{MapPlaces, SHARED_SECTION, Text};
@@ -116,20 +117,22 @@ impl Object {
     fn read(name: &str, bytes: &[u8], settings: &Settings) -> Result<Self, Defect> {
         let file = ElfFile::read(bytes)?;
         let btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;
-        let dialect = Dialect::of(&file);
-        let mut placed = (dialect.maps)(&file, btf.as_ref())?;
+        let mut placed = btf_maps::maps(&file, btf.as_ref())?;
+        placed.extend(legacy_maps::maps(&file)?);
         placed.extend(variables::maps(&file, btf.as_ref())?);
-        let (maps, places) = number(placed)?;
+        let (mut maps, places) = number(placed)?;
         let ext = read_ext(&file, btf.as_ref())?;
         let text = Text::read(&file, btf.as_ref(), &places)?;
         let mains = mains(&file, &text)?;
         let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types);
+        let kinds = Kinds::new(settings, btf.as_ref());
         let mut programs = Vec::new();
         let mut refused = Vec::new();
         for main in mains {
             let function = &text.functions()[main];
             let section = file.section_name(function.section);
-            match program(&mut assembler, dialect, main, function.name, &section) {
+            let made = program(&mut assembler, &kinds, main, function.name, &section);
+            match made.and_then(|program| fill_slot(program, &places, &mut maps)) {
                 Ok(program) => programs.push(Arc::new(program)),
                 Err(defect) => {
                     refused.push(Refused { name: function.name.to_owned(), section, reason: defect.in_file(name) });
@@ -150,15 +153,26 @@ impl Object {
 
 fn program(
     assembler: &mut Assembler<'_>,
-    dialect: &Dialect,
+    kinds: &Kinds<'_>,
     main: usize,
     name: &str,
     section: &str,
 ) -> Result<Program, Defect> {
-    let kind = (dialect.kind_of)(section)
-        .ok_or_else(|| Defect::SectionName { program: name.to_owned(), section: section.to_owned() })?;
+    let kind = kinds.of(name, section)?;
     let raw = assembler.assemble(main, section)?;
     Program::check(raw, kind).map_err(|rejection| Defect::Rejected(Box::new(rejection)))
+}
+
+/// Puts a program into the slot that its section names, where it names one.
+fn fill_slot(program: Program, places: &MapPlaces, maps: &mut [ObjectMap]) -> Result<Program, Defect> {
+    let Meaning::Slot { id, index } = meaning(program.section()) else { return Ok(program) };
+    let map = places.by_id.get(&id).map(|map| &mut maps[*map as usize]);
+    let map = map.filter(|map| map.def.kind == MapKind::PROGRAM_ARRAY).ok_or_else(|| Defect::SlotArray {
+        program: program.name().to_owned(),
+        section: program.section().to_owned(),
+    })?;
+    map.slots.push((index, program.name().to_owned()));
+    Ok(program)
 }
 
 /// Gives the maps their indices.
@@ -168,7 +182,10 @@ fn number(placed: Vec<PlacedMap>) -> Result<(Vec<ObjectMap>, MapPlaces), Defect>
     }
     let mut maps = Vec::with_capacity(placed.len());
     let mut places = MapPlaces::default();
-    for (index, PlacedMap { section, offset, map }) in (0..).zip(placed) {
+    for (index, PlacedMap { section, offset, id, map }) in (0..).zip(placed) {
+        if let Some(id) = id {
+            places.by_id.entry(id).or_insert(index);
+        }
         match offset {
             Some(offset) => places.defined.insert((section, offset), index),
             None => places.variables.insert(section, index),

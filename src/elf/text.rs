@@ -62,6 +62,8 @@ pub(super) enum Reference {
 pub(super) struct MapPlaces {
     /// Index by section and offset of the definition.
     pub(super) defined: BTreeMap<(usize, u64), u32>,
+    /// Index by the number that the dialect gives it.
+    pub(super) by_id: HashMap<u32, u32>,
     /// Index by section, for variables.
     pub(super) variables: HashMap<usize, u32>,
 }

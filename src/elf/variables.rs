@@ -26,7 +26,7 @@ pub(super) fn maps(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<Vec<PlacedMa
         if found.len() == MAPS_MAX as usize {
             return Err(Defect::TooMany { what: "maps", count: found.len() + 1, max: found.len() });
         }
-        found.push(PlacedMap { section: index, offset: None, map: map(section, frozen, btf)? });
+        found.push(PlacedMap { section: index, offset: None, id: None, map: map(section, frozen, btf)? });
     }
     Ok(found)
 }

@@ -19,7 +19,7 @@ const HEAD: &str = "
 ";
 
 fn with(name: &str, text: &str, types: &TypeSources) -> Vec<Object> {
-    let settings = Settings { types: types.clone() };
+    let settings = Settings { types: types.clone(), ..Settings::default() };
     objects_with(name, &format!("{HEAD}{text}"), &settings)
 }
 
@@ -198,7 +198,7 @@ struct exact one; struct fewer two; struct differs three; enum colour four;
         return;
     }
     let types = types_of("core_match_target", target);
-    let settings = Settings { types };
+    let settings = Settings { types, ..Settings::default() };
     let object = super::definitions::build_with("clang-19", "core_match", &format!("{HEAD}{local}"), &settings);
     for (program, expected) in [("match_exact", 1), ("match_fewer", 1), ("match_differs", 0), ("match_colour", 1)] {
         assert_eq!(results(&object, program), Ok(expected), "{program}");
@@ -265,7 +265,7 @@ SEC(\"xdp\") int main_of(void *ctx) {{ return __builtin_preserve_type_info(first
         return;
     }
     let types = types_of("core_deep_target", &format!("struct s28 {{ int a; }};\n{deep}struct s0 *one;"));
-    let settings = Settings { types };
+    let settings = Settings { types, ..Settings::default() };
     let object = super::definitions::build_with("clang-19", "core_deep", &format!("{HEAD}{text}"), &settings);
     assert_eq!(
         object.expect_program("main_of").expect_err("a billion comparisons").to_string(),

@@ -95,11 +95,12 @@ fn a_function_symbol_without_length_reaches_to_the_next() {
 
 #[test]
 fn a_program_of_no_hook_is_kept_by_name_with_the_reason() {
-    for (section, name) in [("kprobe/x", "main"), (".text", "main")] {
+    for (section, name) in [("from-netdev", "main"), (".text", "main")] {
         let mut builder = Builder::new();
         let text = builder.text(section, "r0 = 2\nexit");
         builder.symbol(name, Names::Function, text, 0, 16);
-        let expected = format!("main: section {section:?} names no hook; name it xdp, tc or socket");
+        let expected =
+            format!("main: section {section:?} names no hook; name it xdp, tc or socket, or say `--type main=KIND`");
         assert_eq!(refusal_of(&builder.finish()), expected);
     }
 }
@@ -299,9 +300,9 @@ fn wrong_definitions_of_maps_are_refused() {
     }
 
     let mut builder = Builder::new();
-    let maps = builder.data("maps", &[0; 19]);
-    builder.symbol("short", Names::Variable, maps, 0, 19);
-    let expected = "map short: its definition has fewer than 20 bytes; correct its definition";
+    let maps = builder.data("maps", &[0; 15]);
+    builder.symbol("short", Names::Variable, maps, 0, 15);
+    let expected = "map short: its definition has fewer than 16 bytes; correct its definition";
     assert_eq!(error_of(&builder.finish()), expected);
 }
 

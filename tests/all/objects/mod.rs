@@ -4,6 +4,7 @@ mod builder;
 mod core;
 mod defects;
 mod definitions;
+mod dialects;
 mod hostile;
 mod instances;
 
