@@ -134,6 +134,8 @@ pub const OBJECT_SLOTS_MAX: usize = 2_000_000;
 pub const OBJECT_PROGRAMS_MAX: usize = 4096;
 /// Types of one object; the kernel's `BTF_MAX_TYPE`.
 pub const BTF_TYPES_MAX: u32 = 0x000f_ffff;
+/// Bytes of an object's variables of the kernel's configuration.
+pub const CONFIGURATION_LEN_MAX: usize = 64 << 10;
 /// Comparisons of types that the CO-RE relocations of one object may take: a second at most, ten thousand times what real
 /// objects need.
 pub const CORE_STEPS_MAX: u64 = 4 << 20;

@@ -18,6 +18,8 @@ use crate::program::{Named, Names, Program, disassemble_with};
 pub(super) struct Args {
     /// Object file, or - for standard input
     object: PathBuf,
+    #[command(flatten)]
+    said: object_file::Said,
     /// Only this program
     #[arg(long, value_name = "NAME")]
     prog: Option<String>,
@@ -26,7 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
-    let object = object_file::read(&args.object)?;
+    let object = object_file::read(&args.object, &args.said)?;
     let maps: Vec<&str> = object.maps.iter().map(|map| map.def.name.as_str()).collect();
     let names = Names { helper: Some(|id| helpers::by_id(id).map(|(_, helper)| helper.name)), maps: &maps };
     let chosen = args.prog.as_ref().map(|name| object.expect_program(name).map_err(CliError::refused)).transpose()?;

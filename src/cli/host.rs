@@ -40,6 +40,8 @@ pub(super) struct Args {
     /// Object that is loaded and not attached; may be given several times
     #[arg(long, value_name = "OBJECT")]
     load: Vec<PathBuf>,
+    #[command(flatten)]
+    said: object_file::Said,
     /// How programs run
     #[arg(long, default_value = "fast")]
     mode: Mode,
@@ -91,10 +93,10 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     };
     let host = Host::start(config).map_err(CliError::host_failed)?;
     for path in &args.load {
-        load(&host, path)?;
+        load(&host, path, &args.said)?;
     }
     if let Some(wanted) = &attached {
-        let program = wanted.load(&host)?;
+        let program = wanted.load(&host, &args.said)?;
         host.attach(&program, Hook::Xdp).map_err(CliError::refused)?;
     }
     let desk = Arc::new(Desk::new(Arc::clone(&host)));
@@ -153,8 +155,8 @@ fn say_start(args: &Args, host: &Host, out: Out<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn load(host: &Host, path: &std::path::Path) -> Result<Arc<Instance>, CliError> {
-    let id = host.load(&object_file::read(path)?).map_err(CliError::refused)?;
+fn load(host: &Host, path: &std::path::Path, said: &object_file::Said) -> Result<Arc<Instance>, CliError> {
+    let id = host.load(&object_file::read(path, said)?).map_err(CliError::refused)?;
     let loaded = host.instances().into_iter().find(|(own, _)| *own == id);
     Ok(loaded.expect("nobody else commands the host yet").1)
 }
@@ -183,8 +185,8 @@ impl FromStr for Wanted {
 
 impl Wanted {
     /// Loads the object and finds the program.
-    fn load(&self, host: &Host) -> Result<Arc<Loaded>, CliError> {
-        let instance = load(host, &self.object)?;
+    fn load(&self, host: &Host, said: &object_file::Said) -> Result<Arc<Loaded>, CliError> {
+        let instance = load(host, &self.object, said)?;
         if let Some(name) = &self.program {
             return instance.expect_program(name).cloned().map_err(CliError::refused);
         }

@@ -22,6 +22,8 @@ pub(super) struct Args {
     /// Object file, or - for standard input
     object: PathBuf,
     #[command(flatten)]
+    said: object_file::Said,
+    #[command(flatten)]
     form: Form,
 }
 
@@ -66,7 +68,7 @@ impl Trial {
 }
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
-    let object = object_file::read(&args.object)?;
+    let object = object_file::read(&args.object, &args.said)?;
     let trial = Trial::new(&object)?;
     if args.form.json {
         write_json(out, &as_json(&object, &trial))?;

@@ -1,4 +1,4 @@
-//! Files by path: objects, captures, elements of maps.
+//! Files by path: objects with what is said of them on the command line, captures, elements of maps.
 //!
 //! Invariant: nothing that could block for ever is read, and nothing beyond a bound; `-` alone is standard input.
 
@@ -6,18 +6,70 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::CliError;
-use crate::elf::Object;
+use crate::elf::core::{Types, kernel_types};
+use crate::elf::{Object, SettingError, Settings};
 use crate::limits::OBJECT_LEN_MAX;
+
+/// What is said of an object.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Said {
+    /// Kind of all programs, or of one, whatever sections say: xdp, tc, socket or flow_dissector; several times
+    #[arg(long = "type", value_name = "[NAME=]KIND")]
+    kinds: Vec<String>,
+    /// Entries of a map, in place of what the object says; several times
+    #[arg(long = "map-size", value_name = "NAME=COUNT")]
+    map_sizes: Vec<String>,
+    /// Value of a global variable: a number, true or false, text in quotes, hexadecimal digits; several times
+    #[arg(long = "const", value_name = "NAME=VALUE")]
+    constants: Vec<String>,
+    /// Value of the kernel's configuration: y, m, n, a number, text in quotes; several times
+    #[arg(long = "kconfig", value_name = "NAME=VALUE")]
+    configuration: Vec<String>,
+    /// BTF with the kernel's types for CO-RE, `kernel` for the running one's; else the embedded ones come first
+    #[arg(long, value_name = "FILE")]
+    btf: Option<String>,
+}
+
+impl Said {
+    fn settings(&self) -> Result<Settings, CliError> {
+        let mut settings = Settings::new();
+        let mut say = |texts: &[String], add: fn(&mut Settings, &str) -> Result<(), SettingError>| {
+            texts
+                .iter()
+                .try_for_each(|text| add(&mut settings, text))
+                .map_err(|error| CliError::usage(format!("--{error}")))
+        };
+        say(&self.kinds, Settings::say_type)?;
+        say(&self.map_sizes, Settings::say_map_size)?;
+        say(&self.constants, Settings::say_constant)?;
+        say(&self.configuration, Settings::say_configuration)?;
+        settings.types.given = match self.btf.as_deref() {
+            None => None,
+            Some("kernel") => Some(kernel_types().ok_or_else(|| {
+                CliError::host_failed("--btf kernel: the kernel shows no types; name a file with them")
+            })?),
+            Some(file) => {
+                let path = Path::new(file);
+                let bytes = bytes(path, OBJECT_LEN_MAX)?;
+                Some(Arc::new(Types::read(file, &bytes).map_err(CliError::refused)?))
+            }
+        };
+        Ok(settings)
+    }
+}
 
 /// Reads and parses an object file.
 ///
 /// # Errors
-/// [`super::Exit::HostFailed`] where it cannot be read, [`super::Exit::Refused`] where it is no object.
-pub(super) fn read(path: &Path) -> Result<Object, CliError> {
+/// [`super::Exit::HostFailed`] where it cannot be read, [`super::Exit::Refused`] where it is no object,
+/// [`super::Exit::Usage`] where what is said of it has a wrong form.
+pub(super) fn read(path: &Path, said: &Said) -> Result<Object, CliError> {
+    let settings = said.settings()?;
     let bytes = bytes(path, OBJECT_LEN_MAX)?;
-    Object::parse(&path.display().to_string(), &bytes).map_err(CliError::refused)
+    Object::parse_with(&path.display().to_string(), &bytes, &settings).map_err(CliError::refused)
 }
 
 /// The bytes of a regular file of at most `len_max`, or of standard input for `-`.

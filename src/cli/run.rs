@@ -23,6 +23,8 @@ use crate::vm::Mode;
 pub(super) struct Args {
     /// Object file
     object: PathBuf,
+    #[command(flatten)]
+    said: object_file::Said,
     /// Program of the object; may be left out where it has one
     #[arg(long, value_name = "NAME")]
     prog: Option<String>,
@@ -109,7 +111,7 @@ impl FromStr for PresetPlace {
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let frames = args.input.frames()?;
-    let object = object_file::read(&args.object)?;
+    let object = object_file::read(&args.object, &args.said)?;
     let presets = args.map.iter().map(|PresetPlace { map, path }| {
         let text = String::from_utf8(object_file::bytes(path, PRESET_LEN_MAX)?);
         let json = text.map_err(|_| CliError::refused(format!("{}: not UTF-8; write JSON", path.display())))?;

@@ -14,10 +14,15 @@ use super::Defect;
 use super::btf::Btf;
 use super::btf_ext::{BtfExt, CoreRecord, LineRecord};
 use super::core::{Relocator, TypeSources};
+use super::file::{Binding, Symbol};
 use super::text::{Function, Reference, Text};
 use crate::limits::{OBJECT_SLOTS_MAX, SOURCE_LINE_LEN_MAX};
-use crate::program::{self, Line, RawProgram, Unresolved};
+use crate::program::{self, Kfunc, Line, Need, RawProgram, Unresolved};
 
+/// `BPF_PSEUDO_KFUNC_CALL`: what src of a call of a kernel function says.
+const SRC_KFUNC: u8 = 2;
+/// `BPF_PSEUDO_BTF_ID`: what src of a load of something of the kernel's says.
+const SRC_KERNEL_ADDRESS: u8 = 3;
 /// `BPF_PSEUDO_FUNC`, `BPF_PSEUDO_MAP_IDX`, `BPF_PSEUDO_MAP_IDX_VALUE`: what src of a two-slot load says it loads.
 const SRC_FUNCTION: u8 = 4;
 const SRC_MAP_BY_INDEX: u8 = 5;
@@ -46,6 +51,9 @@ struct Assembly {
     /// The same in the order of placing.
     order: Vec<(usize, usize)>,
     unresolved: Vec<Unresolved>,
+    kfuncs: Vec<Kfunc>,
+    /// Where each is in the list, by its symbol.
+    kfunc_places: HashMap<usize, u32>,
 }
 
 impl<'a> Assembler<'a> {
@@ -84,6 +92,7 @@ impl<'a> Assembler<'a> {
         }
         raw.slots = assembly.slots;
         raw.unresolved = assembly.unresolved;
+        raw.kfuncs = assembly.kfuncs;
         Ok(raw)
     }
 
@@ -110,6 +119,16 @@ impl<'a> Assembler<'a> {
         match reference {
             Reference::Map(map) => put_wide(&mut assembly.slots, pc, SRC_MAP_BY_INDEX, [map, 0]),
             Reference::Value(map, offset) => put_wide(&mut assembly.slots, pc, SRC_VALUE_BY_INDEX, [map, offset]),
+            Reference::Kfunc(symbol) => {
+                let index = self.kfunc(assembly, symbol);
+                assembly.slots[pc][1] = SRC_KFUNC << 4;
+                assembly.slots[pc][2..4].fill(0);
+                assembly.slots[pc][4..].copy_from_slice(&index.to_le_bytes());
+            }
+            Reference::KfuncAddress(symbol) => {
+                let index = self.kfunc(assembly, symbol);
+                put_wide(&mut assembly.slots, pc, SRC_KERNEL_ADDRESS, [index, 0]);
+            }
             Reference::Null => put_wide(&mut assembly.slots, pc, 0, [0, 0]),
             Reference::Address(callee) => {
                 let distance = distance(pc, self.place(assembly, callee)?);
@@ -121,6 +140,18 @@ impl<'a> Assembler<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Index of a kernel function in the program's list of them.
+    fn kfunc(&self, assembly: &mut Assembly, symbol: usize) -> u32 {
+        let next = u32::try_from(assembly.kfuncs.len()).expect("a program has fewer slots than that");
+        let index = *assembly.kfunc_places.entry(symbol).or_insert(next);
+        if index == next {
+            let Symbol { name, binding, .. } = self.text.symbol(symbol);
+            let need = if *binding == Binding::Weak { Need::Optional } else { Need::Required };
+            assembly.kfuncs.push(Kfunc { name: (*name).to_owned(), need });
+        }
+        index
     }
 
     /// Rewrites a function's instructions that depend on the kernel's types.

@@ -73,6 +73,30 @@ pub enum Defect {
         /// What is wrong.
         what: &'static str,
     },
+    /// A map that is spoken of from outside is not there.
+    #[error("no map is called {map}; take a name that `kumite inspect` shows")]
+    NoSuchMap {
+        /// The name.
+        map: String,
+    },
+    /// A variable cannot have the value that was said from outside.
+    #[error("{name}={value}: {what}; see `kumite inspect` for the object's variables")]
+    Constant {
+        /// Name of the variable.
+        name: String,
+        /// The value.
+        value: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A variable of the kernel's configuration is wrong.
+    #[error("variable {name} of .kconfig: {what}; correct its declaration, or its value in `--kconfig`")]
+    Configuration {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A relocation of a map's initial values is wrong.
     #[error("map {map}: initial value at {offset:#x}: {what}; correct its `values`")]
     MapValue {

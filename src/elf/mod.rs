@@ -6,13 +6,14 @@
 //!
 //! What loaders differ in is in `dialect`, and in the files of the two ways to define maps.
 //!
-//! Invariant: reads no file and creates no map; any bytes give an object or an error, in time and memory bounded by their
+//! Invariant: reads no file but the running kernel's types where it is let, and creates no map; any bytes give an object or an error, in time and memory bounded by their
 //! length and `limits`.
 
 mod assemble;
 pub mod btf;
 mod btf_ext;
 mod btf_maps;
+mod constants;
 pub mod core;
 mod dialect;
 mod error;
@@ -22,11 +23,12 @@ mod legacy_maps;
 mod map;
 mod settings;
 mod text;
+mod value;
 mod variables;
 
 pub use error::{Defect, ObjectError};
 pub use map::{ObjectMap, Pinning};
-pub use settings::{KindSetting, Settings};
+pub use settings::{KindSetting, SettingError, Settings};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use assemble::Assembler;
 use btf::Btf;
 use btf_ext::BtfExt;
 use dialect::{Kinds, Meaning, meaning};
+use externs::Externs;
 use file::{Binding, ElfFile};
 use map::PlacedMap;
 use text::{MapPlaces, SHARED_SECTION, Text};
@@ -120,9 +123,13 @@ impl Object {
         let mut placed = btf_maps::maps(&file, btf.as_ref())?;
         placed.extend(legacy_maps::maps(&file)?);
         placed.extend(variables::maps(&file, btf.as_ref())?);
+        let externs = Externs::read(btf.as_ref(), settings)?;
+        placed.extend(externs.map());
         let (mut maps, places) = number(placed)?;
+        constants::size_maps(&mut maps, settings)?;
+        constants::set(&file, btf.as_ref(), &places, &mut maps, settings)?;
         let ext = read_ext(&file, btf.as_ref())?;
-        let text = Text::read(&file, btf.as_ref(), &places)?;
+        let text = Text::read(&file, externs, &places)?;
         let mains = mains(&file, &text)?;
         let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types);
         let kinds = Kinds::new(settings, btf.as_ref());

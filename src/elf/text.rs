@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Defect;
-use super::btf::Btf;
-use super::externs::{ExternKind, Externs};
+use super::externs::{Extern, Externs, NO_SECTION};
 use super::file::{Binding, ElfFile, Home, Relocation, Symbol, SymbolKind};
 
 /// Section of functions that programs share.
@@ -55,6 +54,10 @@ pub(super) enum Reference {
     Call(usize),
     /// A weak symbol that is defined nowhere: its address is NULL.
     Null,
+    /// The kernel function that the symbol with this index names, which is called.
+    Kfunc(usize),
+    /// The same, whose address is taken: programs test whether it is there.
+    KfuncAddress(usize),
 }
 
 /// Where maps lie in the object.
@@ -81,7 +84,7 @@ pub(super) struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// Finds the functions of a file.
-    pub(super) fn read(file: &'a ElfFile<'a>, btf: Option<&'a Btf>, maps: &'a MapPlaces) -> Result<Self, Defect> {
+    pub(super) fn read(file: &'a ElfFile<'a>, externs: Externs<'a>, maps: &'a MapPlaces) -> Result<Self, Defect> {
         let mut symbols: Vec<(usize, &Symbol<'a>)> = Vec::new();
         let mut relocations = HashMap::new();
         for symbol in file.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Function) {
@@ -107,12 +110,17 @@ impl<'a> Text<'a> {
             }
             functions.push(function);
         }
-        Ok(Self { file, externs: Externs::read(btf), maps, functions, relocations })
+        Ok(Self { file, externs, maps, functions, relocations })
     }
 
     /// All functions; the index is how others refer to them.
     pub(super) fn functions(&self) -> &[Function<'a>] {
         &self.functions
+    }
+
+    /// The symbol with this index, which a reference named.
+    pub(super) fn symbol(&self, index: usize) -> &Symbol<'a> {
+        &self.file.symbols[index]
     }
 
     /// Functions that are called, or whose address is taken.
@@ -186,7 +194,7 @@ impl<'a> Text<'a> {
         }
         let section = match symbol.home {
             Home::Section(section) => section,
-            Home::Undefined => return self.undefined(function, pc, symbol, relocation.kind),
+            Home::Undefined => return self.undefined(function, pc, relocation.symbol, symbol, relocation.kind),
             Home::Other => return Err(wrong("the symbol is in no section")),
         };
         if relocation.kind == R_BPF_64_32 {
@@ -214,21 +222,23 @@ impl<'a> Text<'a> {
         &self,
         function: &Function<'_>,
         pc: usize,
+        index: usize,
         symbol: &Symbol<'_>,
         kind: u32,
     ) -> Result<Reference, Defect> {
-        let extern_kind = self.externs.kind(symbol.name);
-        let mend = if kind == R_BPF_64_32 {
-            "kernel functions are not supported: link the object that defines it"
-        } else if extern_kind == Some(ExternKind::Configuration) {
-            "the kernel's configuration is not supported: make it a constant"
-        } else if extern_kind == Some(ExternKind::Kernel) {
-            if symbol.binding == Binding::Weak {
-                return Ok(Reference::Null);
+        let is_weak = symbol.binding == Binding::Weak;
+        let mend = match self.externs.find(symbol.name) {
+            Some(Extern::Function) if kind == R_BPF_64_32 => return Ok(Reference::Kfunc(index)),
+            Some(Extern::Function) => return Ok(Reference::KfuncAddress(index)),
+            _ if kind == R_BPF_64_32 => "link the object that defines it",
+            Some(Extern::Configuration { offset, is_said }) if is_said || is_weak => {
+                let map = self.maps.variables.get(&NO_SECTION).expect("the configuration's map was numbered");
+                return Ok(Reference::Value(*map, offset));
             }
-            "the kernel's variables are not supported: declare it weak and test it"
-        } else {
-            "link the object that defines it"
+            Some(Extern::Configuration { .. }) => "say its value with `--kconfig`, or declare it weak",
+            Some(Extern::Variable) if is_weak => return Ok(Reference::Null),
+            Some(Extern::Variable) => "the kernel's variables are not supported: declare it weak and test it",
+            None => "link the object that defines it",
         };
         Err(Defect::Extern { function: function.name.to_owned(), pc, symbol: symbol.name.to_owned(), mend })
     }

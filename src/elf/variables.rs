@@ -10,7 +10,7 @@ use crate::limits::{MAP_BYTES_MAX, MAPS_MAX};
 use crate::maps::{MapDef, MapKind};
 
 /// `BPF_F_RDONLY_PROG`: programs may only read the values.
-const READ_ONLY_FOR_PROGRAMS: u32 = 1 << 7;
+pub(super) const READ_ONLY_FOR_PROGRAMS: u32 = 1 << 7;
 
 /// The maps behind `.data*`, `.bss*` and `.rodata*`.
 pub(super) fn maps(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<Vec<PlacedMap>, Defect> {

@@ -124,6 +124,9 @@ pub enum Frame {
 /// Number of `bpf_tail_call`: the engines jump themselves, there is no body.
 pub const TAIL_CALL: u32 = 12;
 
+/// Number of the call that traps when it is reached: libbpf puts it where an object needs what the kernel lacks.
+pub const UNRESOLVED: u32 = 0x0bad_2310;
+
 /// The helpers that kumite has, by ascending number.
 pub static HELPERS: &[&Helper] = &[
     &map_elements::MAP_LOOKUP_ELEM,

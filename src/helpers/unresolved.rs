@@ -13,7 +13,7 @@ fn unresolved(_: &mut Run<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
 
 /// Never returns.
 pub(super) static UNRESOLVED: Helper = Helper {
-    id: 0x0bad_2310,
+    id: super::UNRESOLVED,
     name: "unresolved",
     args: &[],
     ret: Ret::Integer,

@@ -18,7 +18,7 @@ impl Program {
     /// # Errors
     /// The first [`Rejection`] found: of slots first, then of functions, then of jumps.
     pub fn check(raw: RawProgram, kind: ProgramKind) -> Result<Self, Rejection> {
-        let RawProgram { name: program, section, slots, functions, mut lines, mut unresolved } = raw;
+        let RawProgram { name: program, section, slots, functions, mut lines, mut unresolved, kfuncs } = raw;
         if slots.is_empty() {
             return Err(Rejection::Empty { program });
         }
@@ -27,7 +27,7 @@ impl Program {
         }
         let insns = isa::decode(&slots).map_err(|error| Rejection::Form { program: program.clone(), error })?;
         for (pc, insn) in insns.iter().enumerate() {
-            check_insn(&program, kind, pc, insn)?;
+            check_insn(&program, kind, pc, insn, kfuncs.len())?;
         }
         let functions = split(&program, &insns, functions)?;
         for function in &functions {
@@ -45,15 +45,21 @@ impl Program {
             functions: functions.into(),
             lines: lines.into(),
             unresolved: unresolved.into(),
+            kfuncs: kfuncs.into(),
         })
     }
 }
 
 /// What can be said of an instruction without looking at others.
-fn check_insn(program: &str, kind: ProgramKind, pc: usize, insn: &Insn) -> Result<(), Rejection> {
+fn check_insn(program: &str, kind: ProgramKind, pc: usize, insn: &Insn, kfunc_count: usize) -> Result<(), Rejection> {
     let program = || program.to_owned();
     let row = insn.row().expect("decoded instructions have a row");
-    if let Support::Refused { because } = row.support {
+    // By number the kernel's functions mean nothing; what the loader has put into the program's list has a name.
+    let names_kfunc = matches!(insn.does, Does::CallKfunc | Does::LoadVarAddr)
+        && usize::try_from(insn.imm).is_ok_and(|index| index < kfunc_count);
+    if let Support::Refused { because } = row.support
+        && !names_kfunc
+    {
         return Err(Rejection::Unsupported { program: program(), pc, name: row.name, because });
     }
     if insn.written() == Some(Reg::FP) {

@@ -33,6 +33,26 @@ pub struct RawProgram {
     pub lines: Vec<Line>,
     /// Instructions that trap when they are reached, with the reason, in any order.
     pub unresolved: Vec<Unresolved>,
+    /// Kernel functions that it names: `imm` of a call of one, and of a load of its address, counts them.
+    pub kfuncs: Vec<Kfunc>,
+}
+
+/// A kernel function that a program names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kfunc {
+    /// Its name.
+    pub name: String,
+    /// Whether the program runs without it.
+    pub need: Need,
+}
+
+/// Whether a program runs without something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It does not.
+    Required,
+    /// It tests for it (`__weak`).
+    Optional,
 }
 
 /// An instruction that needs a type or field of the kernel that is not known here. It traps when it is reached.
@@ -80,6 +100,7 @@ pub struct Program {
     functions: Box<[Function]>,
     lines: Box<[Line]>,
     unresolved: Box<[Unresolved]>,
+    kfuncs: Box<[Kfunc]>,
 }
 
 impl Program {
@@ -129,6 +150,13 @@ impl Program {
     #[must_use]
     pub fn unresolved(&self) -> &[Unresolved] {
         &self.unresolved
+    }
+
+    /// Kernel functions that it names; `imm` of [`crate::isa::Does::CallKfunc`] and of
+    /// [`crate::isa::Does::LoadVarAddr`] counts them.
+    #[must_use]
+    pub fn kfuncs(&self) -> &[Kfunc] {
+        &self.kfuncs
     }
 
     /// The source line that this slot belongs to.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::helpers;
 use crate::isa::{Does, Insn};
 use crate::maps::{Map, MapId, MapTable};
-use crate::program::Program;
+use crate::program::{Need, Program};
 use crate::run::{World, code_handle, code_start};
 
 /// A program names something that kumite does not have, or may not use it.
@@ -37,6 +37,18 @@ pub enum LinkError {
         helper: &'static str,
         /// Kind of the program.
         kind: &'static str,
+    },
+    /// No kernel function has the name.
+    #[error("{program} insn {pc}{line}: kernel function {kfunc} is not supported; declare it weak and test for it")]
+    UnknownKfunc {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// Where that is in the source, in parentheses; empty where the object does not say.
+        line: String,
+        /// Name of the kernel function.
+        kfunc: String,
     },
     /// The instruction refers to something of the kernel.
     #[error("{program} insn {pc}: {what} is not supported; build the program without it")]
@@ -178,12 +190,11 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
             Ok(Insn { imm: i64::try_from(index).expect("a short list"), ..*insn })
         }
         Does::LoadMap | Does::LoadMapValue => unsupported("a map by file descriptor"),
-        Does::LoadVarAddr => unsupported("a kernel variable"),
+        Does::LoadVarAddr | Does::CallKfunc => bind_kfunc(program, pc, insn),
         Does::LoadCodeAddr => {
             let start = code_target(program, pc);
             Ok(Insn { does: Does::LoadImm64, imm: code_handle(start).cast_signed(), ..*insn })
         }
-        Does::CallKfunc => unsupported("a kernel function"),
         Does::GotoReg => unsupported("an indirect jump"),
         Does::AddrSpaceCast => unsupported("an arena"),
         Does::Alu(..)
@@ -214,6 +225,25 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
 fn code_target(program: &Program, pc: usize) -> usize {
     let target = program.insns()[pc].function_target(pc).and_then(|target| usize::try_from(target).ok());
     target.expect("a code address is that of a function: the program was checked")
+}
+
+/// Binds a call of a kernel function, or a load of its address. There are none yet: one that the program can do without
+/// is NULL, and a call of it is not reached; libbpf does the same.
+fn bind_kfunc(program: &Program, pc: usize, insn: &Insn) -> Result<Insn, LinkError> {
+    let name = program.name().to_owned();
+    let found = usize::try_from(insn.imm).ok().and_then(|index| program.kfuncs().get(index));
+    let Some(kfunc) = found else {
+        return Err(LinkError::Unsupported { program: name, pc, what: "a kernel function or variable by number" });
+    };
+    if kfunc.need == Need::Required {
+        let line = program.line_at(pc).map(|line| format!(" ({}:{})", line.file, line.line)).unwrap_or_default();
+        return Err(LinkError::UnknownKfunc { program: name, pc, line, kfunc: kfunc.name.clone() });
+    }
+    if insn.does == Does::LoadVarAddr {
+        return Ok(Insn { does: Does::LoadImm64, imm: 0, ..*insn });
+    }
+    let (index, _) = helpers::by_id(helpers::UNRESOLVED).expect("the list has it");
+    Ok(Insn { does: Does::CallHelper, imm: i64::try_from(index).expect("a short list"), ..*insn })
 }
 
 /// Low and high half of a two-slot immediate.

@@ -9,13 +9,14 @@
 //! Invariant: the work for one object is bounded, whatever its types and those of the target say.
 
 mod answer;
+mod kernel;
 mod matching;
 mod notation;
 mod patch;
 mod spec;
 mod types;
 
-pub use patch::UNRESOLVED;
+pub use kernel::kernel_types;
 pub use types::Types;
 
 use std::collections::HashMap;

@@ -4,9 +4,8 @@
 
 use super::{Answer, Found};
 use crate::elf::text::LOAD_WIDE;
+use crate::helpers::UNRESOLVED;
 
-/// Helper whose call is put where an answer is missing: no kernel has it, so that only a program that gets there fails.
-pub const UNRESOLVED: u32 = 0x0bad_2310;
 /// Opcode of a call.
 const CALL: u8 = 0x85;
 

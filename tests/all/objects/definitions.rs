@@ -11,7 +11,7 @@ use kumite::maps::{MapDef, MapKind};
 use crate::programs::clang;
 
 /// Headers and shorthands of the snippets.
-const HEAD: &str = "\
+pub(super) const HEAD: &str = "\
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #define own static __attribute__((noinline))
@@ -242,12 +242,12 @@ SEC(\"xdp\") int main_of(struct xdp_md *ctx) { return bpf_loop(10, each, 0, 0); 
 fn symbols_that_are_defined_nowhere_are_named_with_their_instruction() {
     let text = "
 extern int missing(int x);
-extern int LINUX_KERNEL_VERSION __kconfig;
+extern int CONFIG_NOBODY_SAYS __kconfig;
 extern const int bpf_prog_active __ksym;
 extern const int perhaps __ksym __weak;
 extern int elsewhere;
 SEC(\"xdp\") int calls(struct xdp_md *ctx) { return missing(1); }
-SEC(\"xdp\") int asks(struct xdp_md *ctx) { return LINUX_KERNEL_VERSION; }
+SEC(\"xdp\") int asks(struct xdp_md *ctx) { return CONFIG_NOBODY_SAYS; }
 SEC(\"xdp\") int reads(struct xdp_md *ctx) { return bpf_prog_active; }
 SEC(\"xdp\") int tests(struct xdp_md *ctx) { return &perhaps ? 1 : 2; }
 SEC(\"xdp\") int uses(struct xdp_md *ctx) { return elsewhere; }
@@ -256,10 +256,9 @@ SEC(\"xdp\") int uses(struct xdp_md *ctx) { return elsewhere; }
         assert_eq!(
             reasons(&object),
             [
-                "test.o: calls insn 1: missing is defined nowhere; kernel functions are not supported: link the object \
-                 that defines it",
-                "test.o: asks insn 0: LINUX_KERNEL_VERSION is defined nowhere; the kernel's configuration is not \
-                 supported: make it a constant",
+                "test.o: calls insn 1: missing is defined nowhere; link the object that defines it",
+                "test.o: asks insn 0: CONFIG_NOBODY_SAYS is defined nowhere; say its value with `--kconfig`, or declare \
+                 it weak",
                 "test.o: reads insn 0: bpf_prog_active is defined nowhere; the kernel's variables are not supported: \
                  declare it weak and test it",
                 "test.o: uses insn 0: elsewhere is defined nowhere; link the object that defines it",

@@ -9,7 +9,7 @@ use kumite::vm::{Instance, LoadError};
 
 use super::builder::{Builder, Names};
 
-fn world() -> Arc<World> {
+pub(super) fn world() -> Arc<World> {
     Arc::new(World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space"))
 }
 

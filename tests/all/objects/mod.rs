@@ -7,6 +7,7 @@ mod definitions;
 mod dialects;
 mod hostile;
 mod instances;
+mod outside;
 
 pub(crate) use builder::{Builder, Names};
 
