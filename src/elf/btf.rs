@@ -300,6 +300,18 @@ impl Btf {
         None
     }
 
+    /// Offset in bytes of the first member of a structure whose own type is the structure of this name: what the kernel
+    /// looks for in the values of maps.
+    #[must_use]
+    pub fn member_offset(&self, holder: TypeId, name: &str) -> Option<u32> {
+        let Kind::Struct { members, .. } = self.kind(self.resolve(holder)?) else { return None };
+        let is_one = |member: &&Member| {
+            let id = self.resolve(member.member_type);
+            id.is_some_and(|id| self.is_named(id, name) && matches!(self.kind(id), Kind::Struct { .. }))
+        };
+        members.iter().find(is_one).map(|member| member.bit_offset / 8)
+    }
+
     /// The variables of a section.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<(TypeId, &[SectionVar])> {

@@ -118,6 +118,10 @@ impl Reader<'_> {
         if map.def.kind == MapKind(0) {
             return Err(self.wrong("it has no `type`"));
         }
+        if let Some(value) = map.value_type {
+            map.def.lock_offset = self.btf.member_offset(value, "bpf_spin_lock");
+            map.def.timer_offset = self.btf.member_offset(value, "bpf_timer");
+        }
         if values_at.is_some() && map.def.value_len == 0 {
             map.def.value_len = 4;
         }

@@ -159,3 +159,20 @@ SEC(\"xdp\") int tests(struct xdp_md *ctx) { return (void *)perhaps ? perhaps(ct
         );
     }
 }
+
+#[test]
+fn locks_and_timers_in_values_are_found() {
+    let text = "
+struct value { int before; struct bpf_spin_lock lock; struct bpf_timer timer; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct value); } held SEC(\".maps\");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); } plain SEC(\".maps\");
+";
+    for object in objects_with("locks", text, &Settings::default()) {
+        let offsets = |name: &str| {
+            let map = object.maps.iter().find(|map| map.def.name == name).expect("the map");
+            (map.def.lock_offset, map.def.timer_offset)
+        };
+        assert_eq!(offsets("held"), (Some(4), Some(8)));
+        assert_eq!(offsets("plain"), (None, None));
+    }
+}
