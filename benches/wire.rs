@@ -58,6 +58,7 @@ fn object(text: &str) -> Object {
         programs: vec![Arc::new(program)],
         refused: Vec::new(),
         maps: Vec::new(),
+        refused_maps: Vec::new(),
         license: None,
         btf: None,
     }

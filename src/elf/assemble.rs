@@ -15,6 +15,7 @@ use super::btf::Btf;
 use super::btf_ext::{BtfExt, CoreRecord, LineRecord};
 use super::core::{Relocator, TypeSources};
 use super::file::{Binding, Symbol};
+use super::map::ObjectMap;
 use super::text::{Function, Reference, Text};
 use crate::limits::{OBJECT_SLOTS_MAX, SOURCE_LINE_LEN_MAX};
 use crate::program::{self, Kfunc, Line, Need, RawProgram, Unresolved};
@@ -35,6 +36,8 @@ pub(super) struct Assembler<'a> {
     btf: Option<&'a Btf>,
     ext: &'a BtfExt,
     core: Option<Relocator<'a>>,
+    /// Maps of types that kumite does not have.
+    refused_maps: &'a [ObjectMap],
     /// Texts of files and lines, each kept once.
     strings: HashMap<u32, Arc<str>>,
     /// Bytes that may still be kept: real texts do not overlap.
@@ -57,10 +60,16 @@ struct Assembly {
 }
 
 impl<'a> Assembler<'a> {
-    pub(super) fn new(text: &'a Text<'a>, btf: Option<&'a Btf>, ext: &'a BtfExt, types: &'a TypeSources) -> Self {
+    pub(super) fn new(
+        text: &'a Text<'a>,
+        btf: Option<&'a Btf>,
+        ext: &'a BtfExt,
+        types: &'a TypeSources,
+        refused_maps: &'a [ObjectMap],
+    ) -> Self {
         let core = btf.map(|btf| Relocator::new(btf, types));
         let strings_left = btf.map_or(0, Btf::strings_len);
-        Self { text, btf, ext, core, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
+        Self { text, btf, ext, core, refused_maps, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
     }
 
     /// Makes a program of the function with index `main`.
@@ -74,6 +83,7 @@ impl<'a> Assembler<'a> {
             self.relocate_types(&mut assembly, function, base)?;
             let mut references = Vec::new();
             text.each_reference(function, |pc, reference| references.push((base + pc, reference)))?;
+            self.check_maps(function, base, &references)?;
             for (pc, reference) in references {
                 self.bind(&mut assembly, pc, reference)?;
             }
@@ -117,6 +127,7 @@ impl<'a> Assembler<'a> {
 
     fn bind(&mut self, assembly: &mut Assembly, pc: usize, reference: Reference) -> Result<(), Defect> {
         match reference {
+            Reference::RefusedMap(_) => unreachable!("a function that names one was refused"),
             Reference::Map(map) => put_wide(&mut assembly.slots, pc, SRC_MAP_BY_INDEX, [map, 0]),
             Reference::Value(map, offset) => put_wide(&mut assembly.slots, pc, SRC_VALUE_BY_INDEX, [map, offset]),
             Reference::Kfunc(symbol) => {
@@ -138,6 +149,22 @@ impl<'a> Assembler<'a> {
                 let distance = distance(pc, self.place(assembly, callee)?);
                 assembly.slots[pc][4..].copy_from_slice(&distance.to_le_bytes());
             }
+        }
+        Ok(())
+    }
+
+    /// A function that names a map that kumite does not have is refused by name.
+    fn check_maps(
+        &self,
+        function: &Function<'_>,
+        base: usize,
+        references: &[(usize, Reference)],
+    ) -> Result<(), Defect> {
+        for (pc, reference) in references {
+            let Reference::RefusedMap(index) = reference else { continue };
+            let map = &self.refused_maps[*index];
+            let (function, map, kind) = (function.name.to_owned(), map.def.name.clone(), map.def.kind);
+            return Err(Defect::MapType { function, pc: pc - base, map, kind });
         }
         Ok(())
     }

@@ -9,10 +9,14 @@ use super::text::MapPlaces;
 use super::{Defect, Settings, value};
 
 /// Gives maps the sizes that were said.
-pub(super) fn size_maps(maps: &mut [ObjectMap], settings: &Settings) -> Result<(), Defect> {
+pub(super) fn size_maps(maps: &mut [ObjectMap], refused: &[ObjectMap], settings: &Settings) -> Result<(), Defect> {
     for (name, size) in &settings.map_sizes {
-        let map = maps.iter_mut().find(|map| map.def.name == *name);
-        map.ok_or_else(|| Defect::NoSuchMap { map: name.clone() })?.def.max_entries = *size;
+        match maps.iter_mut().find(|map| map.def.name == *name) {
+            Some(map) => map.def.max_entries = *size,
+            // What is not made needs no size.
+            None if refused.iter().any(|map| map.def.name == *name) => {}
+            None => return Err(Defect::NoSuchMap { map: name.clone() }),
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: each text is one line that names the file, what is wrong with it and how to mend it.
 
+use crate::maps::MapKind;
 use crate::program::Rejection;
 
 /// An object, or one program of it, was refused.
@@ -72,6 +73,18 @@ pub enum Defect {
         map: String,
         /// What is wrong.
         what: &'static str,
+    },
+    /// A map that an instruction refers to is of a type that kumite does not have.
+    #[error("{function} insn {pc}: map {map}: type {kind} is not supported; use another map type")]
+    MapType {
+        /// Name of the function.
+        function: String,
+        /// Slot index in the function.
+        pc: usize,
+        /// Name of the map.
+        map: String,
+        /// Its type.
+        kind: MapKind,
     },
     /// A map that is spoken of from outside is not there.
     #[error("no map is called {map}; take a name that `kumite inspect` shows")]

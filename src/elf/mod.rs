@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::limits::{MAPS_MAX, OBJECT_PROGRAMS_MAX};
-use crate::maps::MapKind;
+use crate::maps::{MapKind, is_supported};
 use crate::program::Program;
 use assemble::Assembler;
 use btf::Btf;
@@ -59,6 +59,8 @@ pub struct Object {
     pub refused: Vec<Refused>,
     /// Its maps: those that it defines, then those behind its variables. Programs refer to them by index.
     pub maps: Vec<ObjectMap>,
+    /// Maps of types that kumite does not have; programs that refer to one are refused.
+    pub refused_maps: Vec<ObjectMap>,
     /// What its section `license` says.
     pub license: Option<String>,
     /// Its types, where it was built with them.
@@ -125,13 +127,13 @@ impl Object {
         placed.extend(variables::maps(&file, btf.as_ref())?);
         let externs = Externs::read(btf.as_ref(), settings)?;
         placed.extend(externs.map());
-        let (mut maps, places) = number(placed)?;
-        constants::size_maps(&mut maps, settings)?;
+        let Numbered { mut maps, refused_maps, places } = number(placed)?;
+        constants::size_maps(&mut maps, &refused_maps, settings)?;
         constants::set(&file, btf.as_ref(), &places, &mut maps, settings)?;
         let ext = read_ext(&file, btf.as_ref())?;
         let text = Text::read(&file, externs, &places)?;
         let mains = mains(&file, &text)?;
-        let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types);
+        let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types, &refused_maps);
         let kinds = Kinds::new(settings, btf.as_ref());
         let mut programs = Vec::new();
         let mut refused = Vec::new();
@@ -152,6 +154,7 @@ impl Object {
             programs,
             refused,
             maps,
+            refused_maps,
             license: license.map(str::to_owned),
             btf: btf.map(Arc::new),
         })
@@ -182,24 +185,40 @@ fn fill_slot(program: Program, places: &MapPlaces, maps: &mut [ObjectMap]) -> Re
     Ok(program)
 }
 
-/// Gives the maps their indices.
-fn number(placed: Vec<PlacedMap>) -> Result<(Vec<ObjectMap>, MapPlaces), Defect> {
+/// The maps of an object, and where they are.
+#[derive(Default)]
+struct Numbered {
+    maps: Vec<ObjectMap>,
+    refused_maps: Vec<ObjectMap>,
+    places: MapPlaces,
+}
+
+/// Gives the maps their indices: those of types that kumite has, and the others.
+fn number(placed: Vec<PlacedMap>) -> Result<Numbered, Defect> {
     if placed.len() > MAPS_MAX as usize {
         return Err(Defect::TooMany { what: "maps", count: placed.len(), max: MAPS_MAX as usize });
     }
-    let mut maps = Vec::with_capacity(placed.len());
-    let mut places = MapPlaces::default();
-    for (index, PlacedMap { section, offset, id, map }) in (0..).zip(placed) {
-        if let Some(id) = id {
-            places.by_id.entry(id).or_insert(index);
-        }
+    let mut numbered = Numbered::default();
+    let Numbered { maps, refused_maps, places } = &mut numbered;
+    for PlacedMap { section, offset, id, map } in placed {
+        let index = u32::try_from(maps.len()).expect("below the limit");
+        let inner = map.def.inner.as_deref().map(|inner| inner.kind);
+        let is_supported = is_supported(map.def.kind) && inner.is_none_or(is_supported);
         match offset {
+            Some(offset) if !is_supported => {
+                places.refused.insert((section, offset), refused_maps.len());
+                refused_maps.push(map);
+                continue;
+            }
             Some(offset) => places.defined.insert((section, offset), index),
             None => places.variables.insert(section, index),
         };
+        if let Some(id) = id {
+            places.by_id.entry(id).or_insert(index);
+        }
         maps.push(map);
     }
-    Ok((maps, places))
+    Ok(numbered)
 }
 
 fn read_ext(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<BtfExt, Defect> {

@@ -46,6 +46,8 @@ pub(super) struct Function<'a> {
 pub(super) enum Reference {
     /// The map with this index.
     Map(u32),
+    /// The map with this index of those that kumite does not have.
+    RefusedMap(usize),
     /// A byte of the only value of the map with this index.
     Value(u32, u32),
     /// The function with this index, whose address is taken.
@@ -65,6 +67,8 @@ pub(super) enum Reference {
 pub(super) struct MapPlaces {
     /// Index by section and offset of the definition.
     pub(super) defined: BTreeMap<(usize, u64), u32>,
+    /// The same, of definitions whose type kumite does not have, by their index among the refused.
+    pub(super) refused: BTreeMap<(usize, u64), usize>,
     /// Index by the number that the dialect gives it.
     pub(super) by_id: HashMap<u32, u32>,
     /// Index by section, for variables.
@@ -209,6 +213,9 @@ impl<'a> Text<'a> {
         }
         if let Some(map) = self.maps.defined.get(&(section, place)) {
             return Ok(Reference::Map(*map));
+        }
+        if let Some(refused) = self.maps.refused.get(&(section, place)) {
+            return Ok(Reference::RefusedMap(*refused));
         }
         if self.file.sections[section].is_text() {
             let found = usize::try_from(place).ok().and_then(|place| self.function_at(section, place));

@@ -143,6 +143,12 @@ pub enum MapError {
     },
 }
 
+/// Whether kumite has maps of this type.
+#[must_use]
+pub fn is_supported(kind: MapKind) -> bool {
+    MAP_TYPES.iter().any(|map_type| map_type.kind == kind)
+}
+
 /// Creates a map of any supported type.
 ///
 /// # Errors

@@ -258,6 +258,7 @@ mod tests {
             programs: Vec::new(),
             refused: Vec::new(),
             maps: vec![map("flows", MapKind::HASH, 2), map("counts", MapKind::PERCPU_ARRAY, 3)],
+            refused_maps: Vec::new(),
             license: None,
             btf: None,
         };
@@ -390,6 +391,7 @@ mod tests {
             programs: vec![Arc::new(program)],
             refused: Vec::new(),
             maps,
+            refused_maps: Vec::new(),
             license: None,
             btf: None,
         };

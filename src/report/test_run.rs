@@ -399,7 +399,15 @@ mod tests {
         let raw = RawProgram { name: "main".to_owned(), slots, ..RawProgram::default() };
         let program = Program::check(raw, ProgramKind::Xdp).unwrap_or_else(|rejection| panic!("{rejection}"));
         let programs = vec![Arc::new(program)];
-        Object { name: "a.o".to_owned(), programs, refused: Vec::new(), maps: Vec::new(), license: None, btf: None }
+        Object {
+            name: "a.o".to_owned(),
+            programs,
+            refused: Vec::new(),
+            maps: Vec::new(),
+            refused_maps: Vec::new(),
+            license: None,
+            btf: None,
+        }
     }
 
     fn run(text: &str, mode: Mode, repeat: u32, frames: &[&[u8]]) -> Vec<FrameReport> {

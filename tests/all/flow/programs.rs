@@ -52,6 +52,7 @@ fn object(name: &str, programs: &[(&str, ProgramKind, &str)]) -> Object {
         programs: programs.collect(),
         refused: Vec::new(),
         maps: vec![map("counts", MapKind::ARRAY, 8), map("jumps", MapKind::PROGRAM_ARRAY, 4)],
+        refused_maps: Vec::new(),
         license: None,
         btf: None,
     }

@@ -38,8 +38,13 @@ pub(super) fn build_with(compiler: &str, name: &str, text: &str, settings: &Sett
     Object::parse_with("test.o", &bytes, settings).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn map<'a>(object: &'a Object, name: &str) -> &'a ObjectMap {
-    object.maps.iter().find(|map| map.def.name == name).unwrap_or_else(|| panic!("no map {name}"))
+pub(super) fn map<'a>(object: &'a Object, name: &str) -> &'a ObjectMap {
+    object
+        .maps
+        .iter()
+        .chain(&object.refused_maps)
+        .find(|map| map.def.name == name)
+        .unwrap_or_else(|| panic!("no map {name}"))
 }
 
 fn reasons(object: &Object) -> Vec<String> {

@@ -5,7 +5,7 @@ use kumite::maps::MapKind;
 use kumite::verdict::ProgramKind;
 
 use super::builder::{Builder, Names};
-use super::definitions::objects_with;
+use super::definitions::{map, objects_with};
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -28,8 +28,9 @@ fn sections_with_numbers_fill_slots_of_iproute2s_arrays() {
     let object = Object::parse("test.o", &builder.finish()).expect("iproute2 writes such objects");
     assert_eq!(object.maps[0].slots, [(5, "five".to_owned()), (0, "zero".to_owned())]);
     assert_eq!(object.maps[0].pinning, Pinning::ByName);
-    assert_eq!(object.maps[1].inner_maps, [(1, "inner".to_owned())]);
-    assert_eq!(object.maps[1].def.inner.as_deref(), Some(&object.maps[2].def));
+    let outer = map(&object, "outer");
+    assert_eq!(outer.inner_maps, [(1, "inner".to_owned())]);
+    assert_eq!(outer.def.inner.as_deref(), Some(&map(&object, "inner").def));
     assert_eq!(object.program("five").expect("a program").kind(), ProgramKind::Tc);
     let error = object.expect_program("lost").expect_err("no array has this number");
     let expected = "section \"8/0\" names a program array that the object does not have; correct its number";

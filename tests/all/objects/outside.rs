@@ -176,3 +176,23 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, i
         assert_eq!(offsets("plain"), (None, None));
     }
 }
+
+#[test]
+fn a_map_of_a_type_that_is_not_there_is_refused_with_its_programs_and_nothing_else() {
+    let text = "
+struct { __uint(type, BPF_MAP_TYPE_SK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, int); } storage SEC(\".maps\");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); } array SEC(\".maps\");
+static __attribute__((noinline)) void *below(struct __sk_buff *skb) { return bpf_sk_storage_get(&storage, (void *)skb, 0, 0); }
+SEC(\"tc\") int stores(struct __sk_buff *skb) { return !below(skb); }
+SEC(\"tc\") int counts(struct __sk_buff *skb) { int key = 0; return !bpf_map_lookup_elem(&array, &key); }
+";
+    for object in objects_with("refused_map", text, &Settings::default()) {
+        let instance = Instance::load(&world(), &object).expect("the other map can be made");
+        assert_eq!(instance.programs().len(), 1, "{:?}", instance.refused());
+        assert_eq!(instance.maps().len(), 1);
+        assert_eq!(object.refused_maps[0].def.name, "storage");
+        let error = object.expect_program("stores").expect_err("its map is not there").to_string();
+        let expected = "map storage: type sk_storage is not supported; use another map type";
+        assert!(error.starts_with("test.o: below insn ") && error.ends_with(expected), "{error}");
+    }
+}

@@ -155,6 +155,7 @@ fn an_object_whose_program_is_in_an_array_that_it_uses_leaves_nothing_behind() {
         refused: Vec::new(),
         // A thousand of these do not fit into the cage.
         maps: vec![jumps, map("large", MapKind::ARRAY, 8, 1 << 20), map("flows", MapKind::HASH, 8, 1000)],
+        refused_maps: Vec::new(),
         license: None,
         btf: None,
     };
