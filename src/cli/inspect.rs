@@ -11,7 +11,8 @@ use super::table::counted;
 use super::{CliError, Exit, Form, Out, object_file};
 use crate::elf::{Object, ObjectMap, Pinning};
 use crate::flow::{Hook, HostError};
-use crate::program::Program;
+use crate::helpers;
+use crate::program::{Feature, Program};
 use crate::report::{RunError, try_load};
 use crate::verdict::ProgramKind;
 use crate::vm::{Instance, Mode};
@@ -91,6 +92,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             (None, Some(why)) => writeln!(out, "; interpreted in every mode: {why}")?,
             (None, None) => writeln!(out)?,
         }
+        write_needs(program, out)?;
         if let Some(why) = Trial::hookless(program) {
             writeln!(out, "  host: {why}")?;
         }
@@ -101,12 +103,51 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     for map in &object.maps {
         write_map(map, out)?;
     }
+    for map in &object.refused_maps {
+        writeln!(out, "map {} ({}): refused: the type is not supported", map.def.name, map.def.kind)?;
+    }
     match &trial.refused {
         Some(why) => writeln!(out, "the object is refused: {why}")?,
         None if trial.exit() == Exit::Refused => writeln!(out, "no program of the object loads")?,
         None => {}
     }
     Ok(trial.exit())
+}
+
+/// Helpers of a program by name, or by number where kumite has none.
+fn helper_names(program: &Program) -> Vec<String> {
+    let called = program.helpers().into_iter().filter(|id| *id != helpers::UNRESOLVED);
+    let name = |id| helpers::by_id(id).map_or_else(|| format!("{id} (missing)"), |(_, helper)| helper.name.to_owned());
+    called.map(name).collect()
+}
+
+fn feature_names(program: &Program) -> Vec<&'static str> {
+    let mut names: Vec<&str> = program.features().into_iter().map(Feature::name).collect();
+    if !program.unresolved().is_empty() {
+        names.push("unresolved CO-RE");
+    }
+    names
+}
+
+/// What a program needs, a line a kind of thing.
+fn write_needs(program: &Program, out: Out<'_>) -> Result<(), CliError> {
+    let (helpers, features) = (helper_names(program), feature_names(program));
+    if !helpers.is_empty() {
+        writeln!(out, "  helpers: {}", helpers.join(", "))?;
+    }
+    if !program.kfuncs().is_empty() {
+        let names: Vec<&str> = program.kfuncs().iter().map(|kfunc| kfunc.name.as_str()).collect();
+        writeln!(out, "  kernel functions: {}", names.join(", "))?;
+    }
+    if !features.is_empty() {
+        writeln!(out, "  features: {}", features.join(", "))?;
+    }
+    for unresolved in program.unresolved() {
+        let line = program.line_at(unresolved.pc).map(|line| format!(" ({}:{})", line.file, line.line));
+        let line = line.unwrap_or_default();
+        writeln!(out, "  insn {}{line}: traps when it is reached: no {}", unresolved.pc, unresolved.what)?;
+    }
+    Ok(())
 }
 
 fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
@@ -141,6 +182,14 @@ fn as_json(object: &Object, trial: &Trial) -> Value {
             "slots": program.insns().len(),
             "functions": program.functions().iter().map(|function| &function.name).collect::<Vec<_>>(),
             "lines": program.lines().len(),
+            "helpers": helper_names(program),
+            "kernel_functions": program.kfuncs().iter().map(|kfunc| &kfunc.name).collect::<Vec<_>>(),
+            "features": feature_names(program),
+            "unresolved": program
+                .unresolved()
+                .iter()
+                .map(|unresolved| json!({"insn": unresolved.pc, "what": unresolved.what.as_ref()}))
+                .collect::<Vec<_>>(),
             "refused": trial.refusal(program.name()),
             "host_refuses": trial.refusal(program.name()).or_else(|| Trial::hookless(program)),
             "interpreted": trial.interpreted(program.name()),
@@ -170,5 +219,6 @@ fn as_json(object: &Object, trial: &Trial) -> Value {
             .map(|refused| json!({"name": refused.name, "section": refused.section, "reason": refused.reason.to_string()}))
             .collect::<Vec<_>>(),
         "maps": object.maps.iter().map(map).collect::<Vec<_>>(),
+        "refused_maps": object.refused_maps.iter().map(map).collect::<Vec<_>>(),
     })
 }

@@ -9,9 +9,11 @@
 
 mod check;
 mod disassemble;
+mod features;
 mod rejection;
 
 pub use disassemble::{Disassembly, Named, Names, disassemble, disassemble_with};
+pub use features::Feature;
 pub use rejection::Rejection;
 
 use crate::verdict::ProgramKind;

@@ -170,6 +170,10 @@ fn an_object_is_listed_and_its_programs_are_printed() {
     let listed: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(listed["maps"][0]["entries"][2]["name"], "backend_local");
     assert_eq!(listed["programs"][0]["functions"][1], "forward");
+    let programs = listed["programs"].as_array().expect("a list");
+    let jumps = |program: &&Value| program["features"].as_array().expect("a list").contains(&"tail calls".into());
+    let jumping = programs.iter().find(jumps).expect("a balancer jumps");
+    assert!(jumping["helpers"].as_array().expect("a list").contains(&"tail_call".into()), "{jumping}");
 
     let (code, out, _) = said(&["disasm", FIREWALL, "--prog", "firewall"]);
     assert_eq!(code, 0);
@@ -177,6 +181,28 @@ fn an_object_is_listed_and_its_programs_are_printed() {
     assert!(out.contains("\ndropped:\n"), "{out}");
     let (_, all, _) = said(&["disasm", FIREWALL]);
     assert_eq!(all, format!("; program firewall in section xdp (xdp)\n{out}"));
+}
+
+#[test]
+fn what_is_said_of_an_object_reaches_it() {
+    let wrong = |args: &[&str]| {
+        let (code, out, error) = said(&[&["inspect", FIREWALL], args].concat());
+        (code, out, error)
+    };
+    let (code, out, _) = wrong(&["--map-size", "blocklist=77", "--type", "firewall=tc"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("program firewall (tc, section xdp): "), "{out}");
+    assert!(out.contains("map blocklist (lpm_trie): key 8 bytes, value 8 bytes, 77 entries"), "{out}");
+    for (args, code, text) in [
+        (["--type", "x"], 2, "--type \"x\": no such kind of program; write [NAME=]xdp, tc, socket or flow_dissector"),
+        (["--const", "x"], 2, "--const \"x\": names no thing or no value; write NAME=VALUE"),
+        (["--map-size", "x=1"], 1, "no map is called x; take a name that `kumite inspect` shows"),
+        (["--btf", FIREWALL], 1, "section .BTF at 0x0: it does not begin as BTF does; rebuild the object with `-g`"),
+        (["--btf", "/nonexistent"], 3, "/nonexistent: cannot read it: "),
+    ] {
+        let (got, _, error) = wrong(&args);
+        assert!(got == code && error.contains(text), "{args:?}: {got}: {error}");
+    }
 }
 
 /// An object of the test's own with these XDP programs.
