@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::CliError;
+use crate::control::escape;
 use crate::elf::core::{Types, kernel_types};
 use crate::elf::{Object, SettingError, Settings};
 use crate::limits::OBJECT_LEN_MAX;
@@ -34,6 +35,21 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// The same as a host takes it in the query of a request.
+    pub(super) fn query(&self) -> Result<String, CliError> {
+        if self.btf.is_some() {
+            return Err(CliError::usage("--btf: a running host takes none; start it with --load and --btf"));
+        }
+        let all = [
+            ("type", &self.kinds),
+            ("map-size", &self.map_sizes),
+            ("const", &self.constants),
+            ("kconfig", &self.configuration),
+        ];
+        let said = all.into_iter().flat_map(|(name, texts)| texts.iter().map(move |text| (name, text)));
+        Ok(said.map(|(name, text)| format!("&{name}={}", escape(text))).collect())
+    }
+
     fn settings(&self) -> Result<Settings, CliError> {
         let mut settings = Settings::new();
         let mut say = |texts: &[String], add: fn(&mut Settings, &str) -> Result<(), SettingError>| {

@@ -45,6 +45,8 @@ enum Action {
         /// The file, as clang made it
         object: PathBuf,
         #[command(flatten)]
+        said: object_file::Said,
+        #[command(flatten)]
         api: Api,
         #[command(flatten)]
         form: Form,
@@ -84,7 +86,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     match &args.action {
         Action::List { api, form } => list(api, form, out),
         Action::Profile { program, api, form } => profile(program, api, form, out),
-        Action::Load { object, api, form } => load(object, api, form, out),
+        Action::Load { object, said, api, form } => load(object, said, api, form, out),
         Action::Unload { object, api, form } => {
             let path = format!("/v1/objects/{}", escape(object));
             let answer = api.client()?.call(&Method::DELETE, &path, Default::default())?;
@@ -180,11 +182,18 @@ fn profile(program: &str, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-fn load(object: &std::path::Path, api: &Api, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
+fn load(
+    object: &std::path::Path,
+    said: &object_file::Said,
+    api: &Api,
+    form: &Form,
+    out: Out<'_>,
+) -> Result<Exit, CliError> {
     let bytes = object_file::bytes(object, OBJECT_LEN_MAX)?;
     let name = object.file_name().unwrap_or_default().to_string_lossy();
     let client = api.client()?;
-    let answer = client.call(&Method::POST, &format!("/v1/objects?name={}", escape(&name)), bytes.into())?;
+    let answer =
+        client.call(&Method::POST, &format!("/v1/objects?name={}{}", escape(&name), said.query()?), bytes.into())?;
     if form.json {
         write_json(out, &answer)?;
         return Ok(Exit::Done);

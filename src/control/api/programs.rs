@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Desk;
 use crate::control::view::{HookView, ObjectView, ProgramView, RefusedView};
 use crate::control::{Body, Call, Refusal, Route};
-use crate::elf::Object;
+use crate::elf::{Object, SettingError, Settings};
 use crate::flow::{Hook, HostError, ModeTarget};
 use crate::limits::OBJECT_NAME_LEN_MAX;
 use crate::vm::Mode;
@@ -43,7 +43,8 @@ fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
 pub(super) const LOAD: Route<Desk> = Route {
     path: "/v1/objects",
     method: Method::POST,
-    what: "Loads the object in the body; ?name= is how messages call it.",
+    what: "Loads the object in the body; ?name= is how messages call it, ?type=, ?map-size=, ?const= and ?kconfig= say \
+           of it what kumite run takes.",
     body: Body::File,
     answer: load,
 };
@@ -51,7 +52,7 @@ pub(super) const LOAD: Route<Desk> = Route {
 fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let name: String = call.query("name").unwrap_or("object").chars().filter(|c| !c.is_control()).collect();
     let name: String = name.chars().take(OBJECT_NAME_LEN_MAX).collect();
-    let object = Object::parse(&name, &call.body).map_err(guest)?;
+    let object = Object::parse_with(&name, &call.body, &settings(call)?).map_err(guest)?;
     let id = desk.host().load(&object).map_err(|error| refusal(&error))?;
     let loaded = desk.objects().find(|(own, _)| *own == id);
     let (_, instance) = loaded.ok_or_else(|| guest(format!("{name}: unloaded meanwhile; load it again")))?;
@@ -66,6 +67,26 @@ fn load(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
         refused: refused.collect(),
         maps: instance.maps().iter().map(|(_, map)| map.def().name.clone()).collect(),
     }))
+}
+
+/// A setting by its name in the query.
+type Say = fn(&mut Settings, &str) -> Result<(), SettingError>;
+
+/// What the query says of the object.
+fn settings(call: &Call) -> Result<Settings, Refusal> {
+    const SAY: [(&str, Say); 4] = [
+        ("type", Settings::say_type),
+        ("map-size", Settings::say_map_size),
+        ("const", Settings::say_constant),
+        ("kconfig", Settings::say_configuration),
+    ];
+    let mut settings = Settings::new();
+    for (name, say) in SAY {
+        for text in call.queries(name) {
+            say(&mut settings, text).map_err(guest)?;
+        }
+    }
+    Ok(settings)
 }
 
 fn guest(error: impl ToString) -> Refusal {

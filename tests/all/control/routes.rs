@@ -351,3 +351,25 @@ fn an_object_loaded_twice_is_reached_by_its_numbers() {
     let absent = served.refused(Method::PUT, "/v1/hooks/xdp", &json!({ "program": "id:999999" }));
     assert_eq!(absent.1, "program id:999999: the host has none of this name; see kumite prog list");
 }
+
+#[test]
+fn what_is_said_of_an_object_in_the_query_reaches_it() {
+    let served = Served::start();
+    let load =
+        |query: &str| served.client.call(&Method::POST, &format!("/v1/objects?name=fw.o{query}"), FIREWALL.into());
+    load("&map-size=blocklist%3D77&type=firewall%3Dtc").expect("an object");
+    let maps = served.client.get("/v1/maps").expect("a list");
+    let blocklist = maps.as_array().expect("a list").iter().find(|map| map["name"] == "blocklist").expect("the map");
+    assert_eq!(blocklist["max_entries"], 77);
+    assert_eq!(served.client.get("/v1/programs").expect("a list")[0]["kind"], "tc");
+    for (query, expected) in [
+        ("&type=x", "type \"x\": no such kind of program; write [NAME=]xdp, tc, socket or flow_dissector"),
+        ("&const=x%3D1", "fw.o: x=1: the object has no such variable; see `kumite inspect` for the object's variables"),
+    ] {
+        match load(query) {
+            Err(ClientError::Refused { status, text }) => assert_eq!((status, text.as_str()), (422, expected)),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+    served.host.stop();
+}

@@ -336,3 +336,46 @@ fn error(path: &Path) -> String {
     let bytes = std::fs::read(path).expect("the compiler wrote it");
     Object::parse("test.o", &bytes).expect_err("a wrong definition").to_string()
 }
+
+#[test]
+fn objects_linked_by_bpftool_are_read_like_others() {
+    if !clang::available("clang-14") {
+        return;
+    }
+    if !clang::has("bpftool") {
+        return crate::shared::skipped("no bpftool");
+    }
+    let one = "
+extern int shared_number;
+int helper_of_both(int x);
+SEC(\"xdp\") int first(struct xdp_md *ctx) { shared_number++; return helper_of_both(ctx->data); }
+";
+    let other = "
+int shared_number = 7;
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 3); __type(key, int); __type(value, long); } counts SEC(\".maps\");
+__attribute__((noinline)) int helper_of_both(int x)
+{
+    int key = 1;
+    long *count = bpf_map_lookup_elem(&counts, &key);
+    return count ? *count + x : 0;
+}
+SEC(\"tc\") int second(struct __sk_buff *skb) { return helper_of_both(skb->len); }
+";
+    let head = HEAD.replace("char _license", "__attribute__((weak)) char _license");
+    let paths = [("linked_one", one), ("linked_other", other)]
+        .map(|(name, text)| clang::build_text("clang-14", name, &format!("{head}{text}")));
+    let linked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linked.o");
+    let output = std::process::Command::new("bpftool").args(["gen", "object"]).arg(&linked).args(&paths).output();
+    let output = output.expect("it was found");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = std::fs::read(&linked).expect("bpftool wrote it");
+    let object = Object::parse("linked.o", &bytes).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(reasons(&object), [""; 0]);
+    for (program, functions) in [("first", ["first", "helper_of_both"]), ("second", ["second", "helper_of_both"])] {
+        let program = object.program(program).expect("both are there");
+        let names: Vec<&str> = program.functions().iter().map(|function| function.name.as_str()).collect();
+        assert_eq!(names, functions);
+    }
+    assert_eq!(map(&object, "counts").def.max_entries, 3);
+    assert_eq!(map(&object, ".data").contents, [7, 0, 0, 0]);
+}
