@@ -83,6 +83,14 @@ pub const META_LEN_MAX: u32 = 255;
 
 /// Bytes that one helper call copies or sums: bounds the time of a call.
 pub const HELPER_MEMORY_LEN_MAX: u64 = 64 * 1024;
+/// Bytes of the records that each worker may have waiting in a perf event array; the 64 pages that readers usually ask for.
+pub const PERF_BUFFER_LEN: u64 = 64 * 4096;
+/// Attempts to take a lock in a map's value before the processor is given to others.
+pub const LOCK_SPINS: u32 = 256;
+/// Times that it is given to others before the lock counts as never released: about a millisecond where nobody else runs.
+pub const LOCK_YIELDS_MAX: u32 = 64;
+/// Work that waiting for a lock in vain counts as, in slots: a program does it a few times in a run.
+pub const LOCK_WORK: u64 = 1 << 20;
 /// Ring-buffer records that one run can hold reserved at a time.
 pub const RUN_RECORDS_MAX: usize = 32;
 /// Findings that verify mode keeps of one run; the first ones tell the story.

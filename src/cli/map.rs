@@ -58,7 +58,7 @@ enum Action {
         #[command(flatten)]
         form: Form,
     },
-    /// Insert or replace an element: NAME key KEY value VALUE [any|noexist|exist], or value prog PROGRAM
+    /// Insert or replace an element: NAME key KEY value VALUE [any|noexist|exist], value prog PROGRAM, or value map MAP
     #[command(after_help = FORMS)]
     Update {
         /// Name of the map, OBJECT/MAP, or id:NUMBER
@@ -180,7 +180,8 @@ fn write_elements(elements: &[Element], form: &Form, out: Out<'_>) -> Result<Exi
     }
     for element in elements {
         let key = spread(&element.key);
-        match (&element.program, &element.value) {
+        match (element.program.as_ref(), element.value.as_ref()) {
+            _ if element.map.is_some() => writeln!(out, "key {key}  map {}", element.map.as_deref().unwrap_or(""))?,
             (Some(program), _) => writeln!(out, "key {key}  program {program}")?,
             (None, Some(value)) => writeln!(out, "key {key}  value {}{}", spread(value), as_number(value))?,
             (None, None) => {
@@ -228,6 +229,7 @@ fn update(client: &Client, map: &str, words: &[String], form: &Form, out: Out<'_
     let path = format!("/v1/maps/{}/elements/{}", escape(map), to_hex(&key));
     let body = match wanted.value {
         [prog, program] if prog == "prog" => json!({ "program": program, "flags": wanted.flags }),
+        [map, inner] if map == "map" => json!({ "map": inner, "flags": wanted.flags }),
         words => {
             let value = bytes::parse("value", words, view.value_len as usize)?;
             json!({ "value": to_hex(&value), "flags": wanted.flags })
@@ -311,8 +313,13 @@ mod tests {
 
     fn part(keys: impl IntoIterator<Item = u32>, next: Option<u32>) -> ElementsView {
         let digits = |key: u32| to_hex(&key.to_be_bytes());
-        let element =
-            |key| Element { key: digits(key), value: Some("00".to_owned()), values: Vec::new(), program: None };
+        let element = |key| Element {
+            key: digits(key),
+            value: Some("00".to_owned()),
+            values: Vec::new(),
+            program: None,
+            map: None,
+        };
         ElementsView { elements: keys.into_iter().map(element).collect(), next: next.map(digits) }
     }
 

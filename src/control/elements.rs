@@ -41,7 +41,7 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
         match map.host_lookup(&next) {
             Ok(value) => {
                 len += next.len() + value.len();
-                elements.push(Element::of_value(map.def(), &next, &value));
+                elements.push(Element::of_value(map, &next, &value));
             }
             // A program deleted it meanwhile.
             Err(Errno::ENOENT) => {}
@@ -83,24 +83,27 @@ pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<Element, Refusal> {
         return Ok(Element::of_slot(at, slot));
     }
     let value = map.host_lookup(key).map_err(|errno| refusal(map, "reading", errno))?;
-    Ok(Element::of_value(map.def(), key, &value))
+    Ok(Element::of_value(map, key, &value))
+}
+
+/// The flags of an update, by their word.
+pub(super) fn flags(map: &dyn Map, word: &str) -> Result<u64, Refusal> {
+    match word {
+        "any" => Ok(0),
+        "noexist" => Ok(1),
+        "exist" => Ok(2),
+        _ => Err(Refusal::Request {
+            place: format!("map {}: flags {word:?}", map.def().name),
+            what: "no such condition".to_owned(),
+            mend: "use any, noexist or exist".to_owned(),
+        }),
+    }
 }
 
 /// Stores a value, given in digits. In a map with a value for each worker, one value goes to all of them.
 pub(super) fn update(map: &dyn Map, key: &[u8], digits: &str, flags: &str, worker_count: u32) -> Result<(), Refusal> {
     let def = map.def();
-    let flags = match flags {
-        "any" => 0,
-        "noexist" => 1,
-        "exist" => 2,
-        _ => {
-            return Err(Refusal::Request {
-                place: format!("map {}: flags {flags:?}", def.name),
-                what: "no such condition".to_owned(),
-                mend: "use any, noexist or exist".to_owned(),
-            });
-        }
-    };
+    let flags = self::flags(map, flags)?;
     let mut value = bytes("value", map, digits, def.value_len as usize)?;
     if def.kind.is_per_worker() {
         let stride = usize::try_from(def.value_stride()).expect("a value fits in memory");
@@ -124,7 +127,7 @@ pub(super) fn index(map: &dyn Map, key: &[u8]) -> Result<u32, Refusal> {
 /// What the map says about an element, in words.
 pub(super) fn refusal(map: &dyn Map, doing: &str, errno: Errno) -> Refusal {
     let def = map.def();
-    if map.as_ring_buffer().is_some() {
+    if map.as_ring_buffer().is_some() || map.as_perf_buffer().is_some() {
         let text = format!("map {} ({}): it has no elements; read its records with kumite events", def.name, def.kind);
         return Refusal::Guest { text };
     }

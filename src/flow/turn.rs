@@ -209,12 +209,11 @@ impl<'w, P: Port> Turn<'w, P> {
     }
 
     fn redirect(&mut self, frame: Frame) {
-        match self.run.redirect {
-            Some(target) if target.ifindex == WIRE_IFINDEX => {
-                self.tally.redirect += 1;
-                self.port.send(&mut self.pool, frame);
-            }
-            Some(_) | None => self.abort(frame, Abort::Target),
+        if self.run.redirects_to(WIRE_IFINDEX) {
+            self.tally.redirect += 1;
+            self.port.send(&mut self.pool, frame);
+        } else {
+            self.abort(frame, Abort::Target);
         }
     }
 

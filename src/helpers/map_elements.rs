@@ -6,7 +6,7 @@ use crossbeam::epoch;
 
 use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
-use crate::limits::HELPER_MEMORY_LEN_MAX;
+use crate::limits::{HELPER_MEMORY_LEN_MAX, LOCK_WORK};
 use crate::maps::{Errno, WorkerIndex};
 use crate::run::Run;
 use crate::trap::TrapKind;
@@ -32,6 +32,9 @@ pub(super) static MAP_LOOKUP_ELEM: Helper = Helper {
     body: map_lookup_elem,
 };
 
+/// `BPF_F_LOCK`.
+const F_LOCK: u64 = 4;
+
 fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
     let guard = epoch::pin();
     let map = place(2, 1).map(run, handle, &guard)?;
@@ -44,6 +47,9 @@ fn map_update_elem(run: &mut Run<'_>, [handle, key, value, flags, _]: [u64; 5]) 
     let updated = place(2, 2).copied(run, key, def.key_len, |key| {
         place(2, 3).copied(run, value, def.value_len, |value| map.update(worker, key, value, flags))
     })??;
+    if flags & F_LOCK != 0 && updated == Err(Errno::EBUSY) {
+        run.work(LOCK_WORK)?;
+    }
     Ok(updated.map_or_else(Errno::to_r0, |()| 0))
 }
 

@@ -13,8 +13,12 @@ mod check;
 mod checksum;
 mod format;
 mod map_elements;
+mod map_values;
+mod perf_event;
 mod redirect;
+mod redirect_map;
 mod ring_buffer;
+mod spin_lock;
 mod surroundings;
 mod tail_call;
 mod time;
@@ -81,6 +85,8 @@ pub enum Arg {
     MapKey,
     /// As many readable bytes as the map's value has.
     MapValue,
+    /// As many bytes as the map's value has, which the helper fills; a bloom filter reads them.
+    MapValueOut,
     /// Readable bytes, as many as the next argument says.
     MemRead,
     /// Readable bytes or NULL, as many as the next argument says.
@@ -93,6 +99,8 @@ pub enum Arg {
     LenOrZero,
     /// A record that the ring buffer reserved.
     RingRecord,
+    /// A lock in a map's value: four bytes.
+    SpinLock,
     /// A function of the program, which the helper calls.
     Callback,
     /// What the helper hands to that function; may point into the caller's stack.
@@ -138,11 +146,18 @@ pub static HELPERS: &[&Helper] = &[
     &surroundings::GET_SMP_PROCESSOR_ID,
     &tail_call::TAIL_CALL_HELPER,
     &redirect::REDIRECT,
+    &perf_event::PERF_EVENT_OUTPUT,
     &checksum::CSUM_DIFF,
     &surroundings::GET_NUMA_NODE_ID,
     &xdp_frame::XDP_ADJUST_HEAD,
+    &redirect_map::REDIRECT_MAP,
     &xdp_frame::XDP_ADJUST_META,
     &xdp_frame::XDP_ADJUST_TAIL,
+    &map_values::MAP_PUSH_ELEM,
+    &map_values::MAP_POP_ELEM,
+    &map_values::MAP_PEEK_ELEM,
+    &spin_lock::SPIN_LOCK,
+    &spin_lock::SPIN_UNLOCK,
     &time::JIFFIES64,
     &time::KTIME_GET_BOOT_NS,
     &ring_buffer::RINGBUF_OUTPUT,

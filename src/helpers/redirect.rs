@@ -26,7 +26,7 @@ fn redirect(run: &mut Run<'_>, [ifindex, flags, ..]: [u64; 5]) -> Result<u64, Tr
     if flags & !allowed != 0 {
         return Ok(refused);
     }
-    run.redirect = Some(Redirect { ifindex, flags });
+    run.redirect = Some(Redirect::to_port(ifindex, flags));
     Ok(accepted)
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::check::{self, Update, check_flags, require};
+use super::check::{self, Locking, Update, check_flags, require};
 use super::values::{Sharing, Values};
 use super::{ArrayLayout, Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
 
@@ -59,8 +59,8 @@ impl Array {
         Ok(Self { def: def.clone(), values, frozen: AtomicBool::new(false) })
     }
 
-    fn check_update(&self, key: &[u8], flags: u64) -> Result<u32, Errno> {
-        let update = Update::parse(flags)?;
+    fn check_update(&self, key: &[u8], flags: u64) -> Result<(u32, Locking), Errno> {
+        let (update, locking) = Update::parse_locking(flags, &self.def)?;
         let index = index_of(key)?;
         if index >= self.def.max_entries {
             return Err(Errno::E2BIG);
@@ -69,7 +69,7 @@ impl Array {
         if self.frozen.load(Ordering::Acquire) {
             return Err(Errno::EPERM);
         }
-        Ok(index)
+        Ok((index, locking))
     }
 }
 
@@ -85,7 +85,10 @@ impl Map for Array {
     }
 
     fn update(&self, worker: WorkerIndex, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
-        self.values.write(self.check_update(key, flags)?, worker, value)
+        match self.check_update(key, flags)? {
+            (index, Locking::Without) => self.values.write(index, worker, value),
+            (index, Locking::Under) => self.values.write_locked(index, value),
+        }
     }
 
     fn delete(&self, _key: &[u8]) -> Result<(), Errno> {
@@ -101,8 +104,16 @@ impl Map for Array {
         if index < self.def.max_entries { Ok(self.values.read_host(index)) } else { Err(Errno::ENOENT) }
     }
 
+    fn host_lookup_locked(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        let index = index_of(key)?;
+        if index < self.def.max_entries { self.values.read_host_locked(index) } else { Err(Errno::ENOENT) }
+    }
+
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
-        self.values.write_host(self.check_update(key, flags)?, value)
+        match self.check_update(key, flags)? {
+            (index, Locking::Without) => self.values.write_host(index, value),
+            (index, Locking::Under) => self.values.write_locked(index, value),
+        }
     }
 
     fn freeze(&self) -> Result<(), Errno> {

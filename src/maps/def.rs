@@ -16,6 +16,8 @@ impl MapKind {
     pub const ARRAY: Self = Self(2);
     /// `BPF_MAP_TYPE_PROG_ARRAY`.
     pub const PROGRAM_ARRAY: Self = Self(3);
+    /// `BPF_MAP_TYPE_PERF_EVENT_ARRAY`.
+    pub const PERF_EVENT_ARRAY: Self = Self(4);
     /// `BPF_MAP_TYPE_PERCPU_HASH`.
     pub const PERCPU_HASH: Self = Self(5);
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
@@ -26,12 +28,26 @@ impl MapKind {
     pub const LRU_PERCPU_HASH: Self = Self(10);
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     pub const LPM_TRIE: Self = Self(11);
+    /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+    pub const ARRAY_OF_MAPS: Self = Self(12);
+    /// `BPF_MAP_TYPE_HASH_OF_MAPS`.
+    pub const HASH_OF_MAPS: Self = Self(13);
+    /// `BPF_MAP_TYPE_DEVMAP`.
+    pub const DEVMAP: Self = Self(14);
+    /// `BPF_MAP_TYPE_CPUMAP`.
+    pub const CPUMAP: Self = Self(16);
+    /// `BPF_MAP_TYPE_XSKMAP`.
+    pub const XSKMAP: Self = Self(17);
     /// `BPF_MAP_TYPE_QUEUE`.
     pub const QUEUE: Self = Self(22);
     /// `BPF_MAP_TYPE_STACK`.
     pub const STACK: Self = Self(23);
+    /// `BPF_MAP_TYPE_DEVMAP_HASH`.
+    pub const DEVMAP_HASH: Self = Self(25);
     /// `BPF_MAP_TYPE_RINGBUF`.
     pub const RING_BUFFER: Self = Self(27);
+    /// `BPF_MAP_TYPE_BLOOM_FILTER`.
+    pub const BLOOM_FILTER: Self = Self(30);
 }
 
 /// Names by number, as bpftool spells them; the index is the number.

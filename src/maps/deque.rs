@@ -158,6 +158,13 @@ impl Map for Deque {
         Ok(value)
     }
 
+    fn host_lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        check_len(key, 0)?;
+        let mut value = vec![0; self.def.value_len as usize];
+        self.pop(&mut value)?;
+        Ok(value)
+    }
+
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
         check_len(key, 0)?;
         self.push(value, flags)

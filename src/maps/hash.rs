@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::budget::Share;
-use super::check::{self, ELEMENT_LEN_MAX, PERCPU_VALUE_LEN_MAX, Update, check_flags, check_len};
+use super::check::{self, ELEMENT_LEN_MAX, Locking, PERCPU_VALUE_LEN_MAX, Update, check_flags, check_len};
 use super::check::{refuse, require};
 use super::hash_table::{HashTable, Renewal, Shape, Target, WhenFull};
 use super::values::{Sharing, Values};
@@ -65,6 +65,19 @@ impl Hash {
         Ok(Self { def: def.clone(), table, values, update_work, _share: share })
     }
 
+    /// How an update is to go on; `None` where the value was written under its lock.
+    fn check_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<Option<Update>, Errno> {
+        let (update, locking) = Update::parse_locking(flags, &self.def)?;
+        if locking == Locking::Under
+            && let Some(place) = self.table.find(key)
+        {
+            update.check(true)?;
+            self.values.write_locked(place, value)?;
+            return Ok(None);
+        }
+        Ok(Some(update))
+    }
+
     fn check_key(&self, key: &[u8]) -> Result<(), Errno> {
         check_len(key, u64::from(self.def.key_len))
     }
@@ -78,7 +91,8 @@ fn slack(def: &MapDef, env: MapEnv<'_>, sharing: Sharing) -> u32 {
     u32::try_from(slack).expect("some thousands")
 }
 
-fn check_definition(def: &MapDef, sharing: Sharing, when_full: WhenFull) -> Result<(), MapError> {
+/// What all hash maps ask of a definition.
+pub(super) fn check_definition(def: &MapDef, sharing: Sharing, when_full: WhenFull) -> Result<(), MapError> {
     let lists = if when_full == WhenFull::Evict { check::NO_COMMON_LRU } else { 0 };
     check_flags(def, check::NO_PREALLOC | check::ACCESS | check::ZERO_SEED | check::NUMA_NODE | lists)?;
     if when_full == WhenFull::Evict && def.flags & check::NO_PREALLOC != 0 {
@@ -123,7 +137,8 @@ impl Map for Hash {
     fn update(&self, worker: WorkerIndex, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
         self.check_key(key)?;
         check_len(value, u64::from(self.def.value_len))?;
-        self.table.update(key, Update::parse(flags)?, |target| match target {
+        let Some(update) = self.check_update(key, value, flags)? else { return Ok(()) };
+        self.table.update(key, update, |target| match target {
             Target::New(place) => self.values.write_new(place, worker, value),
             Target::Live(place) => self.values.write(place, worker, value),
         })
@@ -153,10 +168,21 @@ impl Map for Hash {
         self.table.copy(key, |place| self.values.read_host(place)).ok_or(Errno::ENOENT)
     }
 
+    fn host_lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.check_key(key)?;
+        self.table.take(key, |place| self.values.read_host(place))
+    }
+
+    fn host_lookup_locked(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.check_key(key)?;
+        self.values.read_host_locked(self.table.find(key).ok_or(Errno::ENOENT)?)
+    }
+
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
         self.check_key(key)?;
         check_len(value, self.values.host_len())?;
-        self.table.update(key, Update::parse(flags)?, |target| match target {
+        let Some(update) = self.check_update(key, value, flags)? else { return Ok(()) };
+        self.table.update(key, update, |target| match target {
             Target::New(place) | Target::Live(place) => self.values.write_host(place, value),
         })
     }

@@ -9,22 +9,34 @@
 //!
 //! Invariant: the host never reads a key, a length or a link from the cage after a program could have changed it.
 
+mod absent;
 mod array;
+mod array_of_maps;
+mod batch;
+mod bloom_filter;
 mod bucket;
 mod budget;
 mod check;
 mod clock;
+mod cpumap;
 mod def;
 mod deque;
+mod devmap;
+mod devmap_hash;
+mod entry;
 mod errno;
 mod hash;
+mod hash_of_maps;
 mod hash_table;
+mod inner;
 mod lpm_trie;
 mod lru_hash;
 mod lru_percpu_hash;
 mod nodes;
 mod percpu_array;
 mod percpu_hash;
+mod perf_buffer;
+mod perf_event_array;
 mod pool;
 mod prefix;
 mod prog_array;
@@ -33,20 +45,31 @@ mod queue;
 mod ring_buffer;
 mod ringbuf;
 mod seed;
+mod spin_lock;
 mod stack;
 mod table;
+mod targets;
 mod trie;
 mod values;
+mod xskmap;
 mod zeroed;
 
+pub use batch::{Batch, Element, Progress};
 pub use budget::Budget;
 pub use def::{MapDef, MapId, MapKind};
+pub use entry::Entry;
 pub use errno::Errno;
+pub use inner::MapOfMaps;
+pub use perf_buffer::PerfBuffer;
 pub use program_array::{CODE_TABLES, ProgramArray, Slot};
 pub use ring_buffer::{Finish, RingBuffer};
+pub use spin_lock::{Attempt, release_lock, take_lock};
 pub use table::MapTable;
+pub use targets::{Broadcast, RedirectMap, Target};
 
 use std::sync::Arc;
+
+use batch::Doing;
 
 use crate::cage::{Cage, CageError};
 
@@ -82,26 +105,36 @@ pub static MAP_TYPES: &[&MapType] = &[
     &hash::HASH,
     &array::ARRAY,
     &prog_array::PROG_ARRAY,
+    &perf_event_array::PERF_EVENT_ARRAY,
     &percpu_hash::PERCPU_HASH,
     &percpu_array::PERCPU_ARRAY,
     &lru_hash::LRU_HASH,
     &lru_percpu_hash::LRU_PERCPU_HASH,
     &lpm_trie::LPM_TRIE,
+    &array_of_maps::ARRAY_OF_MAPS,
+    &hash_of_maps::HASH_OF_MAPS,
+    &devmap::DEVMAP,
+    &cpumap::CPUMAP,
+    &xskmap::XSKMAP,
     &queue::QUEUE,
     &stack::STACK,
+    &devmap_hash::DEVMAP_HASH,
     &ringbuf::RINGBUF,
+    &bloom_filter::BLOOM_FILTER,
 ];
 
 /// A map was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// No file implements the type.
-    #[error("map {name}: type {kind} is not supported; use another map type")]
+    #[error("map {name}: type {kind} is not supported: {reason}; use another map type")]
     Unsupported {
         /// Name of the map.
         name: String,
         /// Its type.
         kind: MapKind,
+        /// Why there is none.
+        reason: &'static str,
     },
     /// The definition is against the type's rules, as the kernel would say with this errno.
     #[error("map {name}: {what} ({errno}); correct the definition")]
@@ -155,7 +188,8 @@ pub fn is_supported(kind: MapKind) -> bool {
 /// [`MapError`].
 pub fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     let found = MAP_TYPES.iter().find(|map_type| map_type.kind == def.kind);
-    let map_type = found.ok_or_else(|| MapError::Unsupported { name: def.name.clone(), kind: def.kind })?;
+    let map_type = found.ok_or_else(|| absent::unsupported(def))?;
+    check::check_fields(def)?;
     (map_type.create)(def, env)
 }
 
@@ -191,13 +225,14 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         self.def().value_stride() / 8
     }
 
-    /// Guest address of the value of `key` for this worker.
+    /// Guest address of the value of `key` for this worker; in a map of maps, the handle of the inner map.
     ///
     /// # Errors
     /// The kernel's errno where the type has no lookup; the helper makes NULL of it.
     fn lookup(&self, worker: WorkerIndex, key: &[u8]) -> Result<Option<u32>, Errno>;
 
-    /// Inserts or replaces. `flags`: `BPF_ANY` 0, `BPF_NOEXIST` 1, `BPF_EXIST` 2.
+    /// Inserts or replaces. `flags`: `BPF_ANY` 0, `BPF_NOEXIST` 1, `BPF_EXIST` 2; with `BPF_F_LOCK` 4, the value is written
+    /// under its lock, and `EBUSY` says that the lock was not to be had.
     ///
     /// # Errors
     /// The kernel's errno.
@@ -227,7 +262,7 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         Err(Errno::ENOTSUPP)
     }
 
-    /// Copies the next value of a queue or stack and leaves it there.
+    /// Copies the next value of a queue or stack and leaves it there; asks a bloom filter whether it holds this value.
     ///
     /// # Errors
     /// As [`Map::pop`].
@@ -248,11 +283,97 @@ pub trait Map: Send + Sync + std::fmt::Debug {
     /// The kernel's errno; `ENOENT` where there is none.
     fn host_lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno>;
 
+    /// The same under the value's lock (`BPF_F_LOCK`).
+    ///
+    /// # Errors
+    /// As [`Map::host_lookup`]; `EINVAL` where values have no lock, `EBUSY` where it was not to be had.
+    fn host_lookup_locked(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        let _ = key;
+        Err(Errno::EINVAL)
+    }
+
     /// Inserts or replaces as `BPF_MAP_UPDATE_ELEM` does.
     ///
     /// # Errors
     /// The kernel's errno.
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno>;
+
+    /// Takes an element out and gives its value, as `BPF_MAP_LOOKUP_AND_DELETE_ELEM` does.
+    ///
+    /// # Errors
+    /// `ENOENT` where there is none; `ENOTSUPP` where the type cannot.
+    fn host_lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+        let _ = key;
+        Err(Errno::ENOTSUPP)
+    }
+
+    /// At most `count` elements behind the key `after`, from the first on for `None`.
+    ///
+    /// # Errors
+    /// `ENOTSUPP` where the type has no batches; else the kernel's errno.
+    fn host_lookup_batch(&self, after: Option<&[u8]>, count: usize) -> Result<Batch, Errno> {
+        batch::check(self.def().kind, Doing::Lookup)?;
+        let mut batch = Batch::default();
+        let mut last = after.map(<[u8]>::to_vec);
+        // A map that others change meanwhile may begin anew for ever.
+        for _ in 0..=self.def().max_entries {
+            if batch.elements.len() == count {
+                batch.next = last;
+                break;
+            }
+            match self.next_key(last.as_deref()) {
+                Err(Errno::ENOENT) => break,
+                Err(errno) => return Err(errno),
+                Ok(next) => {
+                    match self.host_lookup(&next) {
+                        Ok(value) => batch.elements.push((next.clone(), value)),
+                        // Taken out meanwhile, or a slot that is empty.
+                        Err(Errno::ENOENT) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                    last = Some(next);
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes out at most `count` elements. [`Batch::next`] is `None`.
+    ///
+    /// # Errors
+    /// `ENOTSUPP` where the type cannot.
+    fn host_lookup_and_delete_batch(&self, count: usize) -> Result<Batch, Errno> {
+        batch::check(self.def().kind, Doing::LookupAndDelete)?;
+        let mut batch = Batch::default();
+        while batch.elements.len() < count
+            && let Ok(key) = self.next_key(None)
+        {
+            // Where a program was faster, there is one less.
+            if let Ok(value) = self.host_lookup_and_delete(&key) {
+                batch.elements.push((key, value));
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Inserts or replaces elements in order, until one is refused. `flags`: none, or `BPF_F_LOCK` 4.
+    ///
+    /// # Errors
+    /// `ENOTSUPP` where the type cannot; `EINVAL` for other flags.
+    fn host_update_batch(&self, elements: &[Element], flags: u64) -> Result<Progress, Errno> {
+        batch::check(self.def().kind, Doing::Update)?;
+        check::Update::check_batch(flags, self.def())?;
+        Ok(Progress::of(elements, |(key, value)| self.host_update(key, value, flags)))
+    }
+
+    /// Removes elements in order, until one is not there.
+    ///
+    /// # Errors
+    /// `ENOTSUPP` where the type cannot.
+    fn host_delete_batch(&self, keys: &[Vec<u8>]) -> Result<Progress, Errno> {
+        batch::check(self.def().kind, Doing::Delete)?;
+        Ok(Progress::of(keys, |key| self.delete(key)))
+    }
 
     /// Makes the map's values read-only for programs and host (`.rodata` after it is filled). No program that could
     /// write them is running yet.
@@ -289,6 +410,21 @@ pub trait Map: Send + Sync + std::fmt::Debug {
 
     /// The program array behind this map, if it is one.
     fn as_program_array(&self) -> Option<&ProgramArray> {
+        None
+    }
+
+    /// This map as one that holds maps, if it is one.
+    fn as_map_of_maps(&self) -> Option<&dyn MapOfMaps> {
+        None
+    }
+
+    /// This map as one of redirect targets, if it is one.
+    fn as_redirect_map(&self) -> Option<&dyn RedirectMap> {
+        None
+    }
+
+    /// The buffers behind this perf event array, if it is one.
+    fn as_perf_buffer(&self) -> Option<&PerfBuffer> {
         None
     }
 

@@ -5,7 +5,10 @@
 //!
 //! Invariant: gives out guest addresses and copies, never a reference into the cage.
 
-use super::check::{check_bytes, check_len};
+use std::ops::Range;
+
+use super::check::{TIMER_LEN, check_bytes, check_len};
+use super::spin_lock::{Attempt, LOCK_LEN, release_lock, take_lock};
 use super::{Errno, MapDef, MapEnv, MapError, WorkerIndex};
 use crate::cage::{Protect, Region};
 
@@ -21,6 +24,15 @@ pub(super) enum Sharing {
 /// Bytes between the runs of two workers are a multiple of this: a cache line and its neighbour.
 const WORKER_ALIGN: u64 = 128;
 
+/// Where a value's locks and timers lie, which were checked to lie in it.
+fn kept(def: &MapDef) -> Box<[Range<usize>]> {
+    let fields = [(def.lock_offset, LOCK_LEN), (def.timer_offset, TIMER_LEN)];
+    let fields = fields.into_iter().filter_map(|(offset, len)| offset.map(|offset| offset..offset + len));
+    let mut kept: Vec<_> = fields.map(|range| range.start as usize..range.end as usize).collect();
+    kept.sort_by_key(|range| range.start);
+    kept.into()
+}
+
 /// The values of a map.
 #[derive(Debug)]
 pub(super) struct Values {
@@ -32,6 +44,10 @@ pub(super) struct Values {
     worker_stride: u32,
     /// Runs.
     run_count: u32,
+    /// Offset of the lock in a value.
+    lock_offset: Option<u32>,
+    /// Where bytes lie in a value that no copy touches: locks and timers, in order.
+    kept: Box<[Range<usize>]>,
 }
 
 impl Values {
@@ -58,7 +74,8 @@ impl Values {
         };
         let region = env.cage.alloc(bytes, "map values");
         let region = region.map_err(|source| MapError::Cage { name: def.name.clone(), source })?;
-        Ok(Self { region, value_len: def.value_len, stride, worker_stride, run_count })
+        let lock_offset = def.lock_offset;
+        Ok(Self { region, value_len: def.value_len, stride, worker_stride, run_count, lock_offset, kept: kept(def) })
     }
 
     /// Bytes from one value to the next.
@@ -95,7 +112,35 @@ impl Values {
     pub(super) fn write(&self, place: u32, worker: WorkerIndex, value: &[u8]) -> Result<(), Errno> {
         check_len(value, u64::from(self.value_len))?;
         let addr = self.addr(place, worker).ok_or(Errno::EINVAL)?;
-        self.region.cage().write(u64::from(addr), value).map_err(|_| Errno::EPERM)
+        let mut start = 0;
+        for kept in &self.kept {
+            self.write_bytes(addr, start, &value[start..kept.start])?;
+            start = kept.end;
+        }
+        self.write_bytes(addr, start, &value[start..])
+    }
+
+    fn write_bytes(&self, addr: u32, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
+        self.region.cage().write(u64::from(addr) + offset as u64, bytes).map_err(|_| Errno::EPERM)
+    }
+
+    /// Writes a value that all workers share, under its lock.
+    pub(super) fn write_locked(&self, place: u32, value: &[u8]) -> Result<(), Errno> {
+        self.locked(place, || self.write(place, WorkerIndex(0), value))?
+    }
+
+    /// Does something under the lock of a value that all workers share.
+    fn locked<T>(&self, place: u32, act: impl FnOnce() -> T) -> Result<T, Errno> {
+        let lock = self.addr(place, WorkerIndex(0)).zip(self.lock_offset).map(|(addr, offset)| addr + offset);
+        let lock = lock.ok_or(Errno::EINVAL)?;
+        match take_lock(self.region.cage(), lock).map_err(|_| Errno::EPERM)? {
+            Attempt::Busy => Err(Errno::EBUSY),
+            Attempt::Taken => {
+                let done = act();
+                release_lock(self.region.cage(), lock);
+                Ok(done)
+            }
+        }
     }
 
     /// Writes this worker's value and zeroes the other workers' ones: a new element.
@@ -103,6 +148,11 @@ impl Values {
         for other in (0..self.run_count).filter(|run| *run != worker.0 && self.worker_stride != 0) {
             let addr = u64::from(self.region.addr()) + self.offset(place, other);
             self.region.cage().fill(addr, u64::from(self.stride), 0).map_err(|_| Errno::EPERM)?;
+        }
+        let addr = self.addr(place, worker).ok_or(Errno::EINVAL)?;
+        for kept in &self.kept {
+            let zeroed = self.region.cage().fill(u64::from(addr) + kept.start as u64, kept.len() as u64, 0);
+            zeroed.map_err(|_| Errno::EPERM)?;
         }
         self.write(place, worker, value)
     }
@@ -126,12 +176,20 @@ impl Values {
         let mut value = vec![0; len];
         if self.worker_stride == 0 {
             self.region.read(self.offset(place, 0), &mut value);
+            for kept in &self.kept {
+                value[kept.clone()].fill(0);
+            }
             return value;
         }
         for (run, value) in (0..self.run_count).zip(value.chunks_mut(self.stride as usize)) {
             self.region.read(self.offset(place, run), value);
         }
         value
+    }
+
+    /// The value that all workers share, read under its lock.
+    pub(super) fn read_host_locked(&self, place: u32) -> Result<Vec<u8>, Errno> {
+        self.locked(place, || self.read_host(place))
     }
 
     /// Makes the values read-only for programs and host.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::hexadecimal::to_hex;
 use crate::limits::MAP_KEY_LEN_MAX;
-use crate::maps::{Map, MapDef, MapKind, Slot};
+use crate::maps::{Map, MapKind, Slot};
 use crate::vm::Instance;
 
 /// An element of a map. Keys and values are hexadecimal digits in memory order.
@@ -24,12 +24,20 @@ pub struct Element {
     /// The program in it, of a program array.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub program: Option<String>,
+    /// The name of the map in it, of a map of maps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub map: Option<String>,
 }
 
 impl Element {
     /// An element with the value that [`Map::host_lookup`] gave.
     #[must_use]
-    pub fn of_value(def: &MapDef, key: &[u8], value: &[u8]) -> Self {
+    pub fn of_value(map: &dyn Map, key: &[u8], value: &[u8]) -> Self {
+        let def = map.def();
+        if let Some(outer) = map.as_map_of_maps() {
+            let inner = outer.inner(key).ok().map(|inner| inner.map().def().name.clone());
+            return Self { key: to_hex(key), value: None, values: Vec::new(), program: None, map: inner };
+        }
         let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).unwrap_or(usize::MAX));
         let (value, values) = if def.kind.is_per_worker() && stride > 0 {
             let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
@@ -37,14 +45,14 @@ impl Element {
         } else {
             (Some(to_hex(value)), Vec::new())
         };
-        Self { key: to_hex(key), value, values, program: None }
+        Self { key: to_hex(key), value, values, program: None, map: None }
     }
 
     /// A slot of a program array.
     #[must_use]
     pub fn of_slot(index: u32, slot: &Slot) -> Self {
         let key = to_hex(&index.to_le_bytes());
-        Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()) }
+        Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()), map: None }
     }
 }
 
@@ -61,6 +69,16 @@ pub fn dump(map: &dyn Map) -> Value {
             "max_entries": def.max_entries,
             "records": records,
             "lost": ring.lost(),
+        });
+    }
+    if let Some(buffer) = map.as_perf_buffer() {
+        let mut records = Vec::new();
+        buffer.read(|worker, record| records.push(json!({"worker": worker.0, "record": to_hex(record)})));
+        return json!({
+            "type": def.kind.to_string(),
+            "max_entries": def.max_entries,
+            "records": records,
+            "lost": buffer.lost(),
         });
     }
     let elements = if let Some(array) = map.as_program_array() {
@@ -90,7 +108,7 @@ fn walked(map: &dyn Map) -> Vec<Element> {
     // A map that others change meanwhile may begin anew for ever.
     while let Some(at) = key.filter(|_| elements.len() < def.max_entries as usize) {
         if let Ok(value) = map.host_lookup(&at) {
-            elements.push(Element::of_value(def, &at, &value));
+            elements.push(Element::of_value(map, &at, &value));
         }
         key = map.next_key(Some(&at)).ok();
     }
@@ -121,7 +139,7 @@ fn queued(map: &dyn Map) -> Vec<Element> {
         // There is room: it was there before.
         let _ = map.push(value, 0);
     }
-    values.iter().map(|value| Element::of_value(def, &[], value)).collect()
+    values.iter().map(|value| Element::of_value(map, &[], value)).collect()
 }
 
 /// All maps of an instance by name, each as [`dump`] gives it.

@@ -4,11 +4,12 @@
 //! [{"key": "0a000001", "value": "0100000000000000"},
 //!  {"key": 7, "value": [1, 0, 0, 0]},
 //!  {"key": "00000000", "values": ["01", "02"]},
-//!  {"key": 0, "program": "backend"}]
+//!  {"key": 0, "program": "backend"},
+//!  {"key": 1, "map": "inner"}]
 //! ```
 //! Bytes are hexadecimal digits, a number (little-endian, as wide as the key or value), or an array of bytes, each a number
 //! or `"0x1f"`, as bpftool prints them. A per-CPU map takes one `value` for all workers or `values`, one a worker; a program
-//! array takes names of programs; a queue or stack needs no `key`. The list may stand alone, as `elements` of an object, or
+//! array takes names of programs, a map of maps those of maps; a queue or stack needs no `key`. The list may stand alone, as `elements` of an object, or
 //! in one under the map's name: what [`super::dump`] and [`super::dump_all`] give is taken. A ring buffer takes `records`,
 //! a list of digits.
 //!
@@ -73,6 +74,16 @@ pub enum PresetError {
         index: usize,
         /// Why it is not there.
         source: Box<LoadError>,
+    },
+    /// An element of a map of maps names no map.
+    #[error("map {map}: element {index}: no map is called {inner}; name one of the object")]
+    NoInner {
+        /// Name of the map.
+        map: String,
+        /// Which one, from 0.
+        index: usize,
+        /// The name.
+        inner: String,
     },
     /// The map does not take the element.
     #[error("map {map}: element {index}: the map refused it ({errno}); see the type of the map")]
@@ -169,6 +180,16 @@ impl Preset {
             })?;
             return array.replace(slot, Some(program.slot())).map_err(refused);
         }
+        if let Some(outer) = map.as_map_of_maps() {
+            let name = element.get("map").and_then(Value::as_str);
+            let name = name.ok_or_else(|| self.form(index, "it names no map"))?;
+            let inner = instance.entry(name).ok_or_else(|| PresetError::NoInner {
+                map: self.map.clone(),
+                index,
+                inner: name.to_owned(),
+            })?;
+            return outer.put(&key, inner, 0).map_err(refused);
+        }
         let value = if let Some(values) = element.get("values").and_then(Value::as_array) {
             if values.len() != value_count {
                 return Err(self.form(index, "its values are not one for each worker"));
@@ -253,16 +274,20 @@ mod tests {
                 ..MapDef::default()
             })
         };
+        let flows = map("flows", MapKind::HASH, 2);
+        let mut outer = map("outer", MapKind::ARRAY_OF_MAPS, 4);
+        outer.def.inner = Some(Arc::new(flows.def.clone()));
+        outer.inner_maps = vec![(2, "flows".to_owned())];
         let object = Object {
             name: "test.o".to_owned(),
             programs: Vec::new(),
             refused: Vec::new(),
-            maps: vec![map("flows", MapKind::HASH, 2), map("counts", MapKind::PERCPU_ARRAY, 3)],
+            maps: vec![flows, map("counts", MapKind::PERCPU_ARRAY, 3), outer],
             refused_maps: Vec::new(),
             license: None,
             btf: None,
         };
-        (Instance::load(&world, &object).expect("two maps"), world)
+        (Instance::load(&world, &object).expect("three maps"), world)
     }
 
     fn put((instance, world): &(Instance, Arc<World>), map: &str, json: &str) -> Result<(), String> {
@@ -304,11 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn maps_of_maps_take_maps_by_name_and_show_them_so() {
+        let instance = instance();
+        assert_eq!(elements(&instance, "outer"), r#"[{"key":"02000000","map":"flows"}]"#);
+        put(&instance, "outer", r#"[{"key": 0, "map": "flows"}]"#).expect("it fits");
+        let both = r#"[{"key":"00000000","map":"flows"},{"key":"02000000","map":"flows"}]"#;
+        assert_eq!(elements(&instance, "outer"), both);
+        for (json, error) in [
+            (r#"[{"key": 0, "map": "what"}]"#, "element 0: no map is called what; name one of the object"),
+            (r#"[{"key": 0, "map": "counts"}]"#, "element 0: the map refused it (EINVAL); see the type of the map"),
+            (r#"[{"key": 0, "value": 1}]"#, r#"element 0: it names no map; write {"key": "00ff", "value": "01"}"#),
+        ] {
+            assert_eq!(put(&instance, "outer", json), Err(format!("map outer: {error}")));
+        }
+    }
+
+    #[test]
     fn what_is_no_element_is_refused_with_its_place() {
         let instance = instance();
         let form = r#"write {"key": "00ff", "value": "01"}"#;
         for (map, json, error) in [
-            ("what", "[]", "map what: the object has none of this name; it has flows, counts".to_owned()),
+            ("what", "[]", "map what: the object has none of this name; it has flows, counts, outer".to_owned()),
             (
                 "flows",
                 "[",
@@ -353,16 +394,30 @@ mod tests {
         }
     }
 
+    /// Maps of redirect targets.
+    const TARGETS: [MapKind; 3] = [MapKind::DEVMAP, MapKind::CPUMAP, MapKind::DEVMAP_HASH];
+
+    /// The types whose dumps show what is in them and can be put back: not bloom filters and sockets, as in the kernel, nor
+    /// perf event arrays, which only programs write.
+    fn shown() -> impl Iterator<Item = &'static &'static crate::maps::MapType> {
+        let hidden = [MapKind::BLOOM_FILTER, MapKind::XSKMAP, MapKind::PERF_EVENT_ARRAY];
+        MAP_TYPES.iter().filter(move |map_type| !hidden.contains(&map_type.kind))
+    }
+
     /// Maps of every type, with a program for the program array.
     fn of_every_type() -> (Instance, Arc<World>) {
         let (_, world) = instance();
         let mut maps = Vec::new();
-        for map_type in MAP_TYPES {
+        let array = MapDef { kind: MapKind::ARRAY, key_len: 4, value_len: 3, max_entries: 4, ..MapDef::default() };
+        // Only maps of maps look at it.
+        let inner = Arc::new(array);
+        for map_type in shown() {
             let (key_len, value_len, max_entries, flags) = match map_type.kind {
                 MapKind::QUEUE | MapKind::STACK => (0, 3, 4, 0),
                 MapKind::RING_BUFFER => (0, 0, 4096, 0),
                 MapKind::LPM_TRIE => (8, 3, 4, 1),
-                MapKind::PROGRAM_ARRAY => (4, 4, 4, 0),
+                MapKind::PROGRAM_ARRAY | MapKind::ARRAY_OF_MAPS | MapKind::HASH_OF_MAPS => (4, 4, 4, 0),
+                kind if TARGETS.contains(&kind) => (4, 4, 4, 0),
                 _ => (4, 3, 4, 0),
             };
             let name = map_type.kind.to_string();
@@ -373,6 +428,7 @@ mod tests {
                 value_len,
                 max_entries,
                 flags,
+                inner: Some(Arc::clone(&inner)),
                 ..MapDef::default()
             }));
         }
@@ -401,7 +457,7 @@ mod tests {
     #[test]
     fn what_a_dump_says_is_taken_back_by_a_map_of_every_type() {
         let first = of_every_type();
-        for map_type in MAP_TYPES {
+        for map_type in shown() {
             let name = map_type.kind.to_string();
             let elements = match map_type.kind {
                 MapKind::QUEUE | MapKind::STACK => r#"[{"value": "010203"}, {"value": "040506"}]"#,
@@ -410,7 +466,10 @@ mod tests {
                     r#"[{"key": "180000000a000100", "value": 7}, {"key": "080000000a000000", "value": 8}]"#
                 }
                 MapKind::PROGRAM_ARRAY => r#"[{"key": 2, "program": "out"}]"#,
+                MapKind::ARRAY_OF_MAPS | MapKind::HASH_OF_MAPS => r#"[{"key": 3, "map": "array"}]"#,
                 kind if kind.is_per_worker() => r#"[{"key": 3, "values": [1, 2]}, {"key": 1, "values": [3, 4]}]"#,
+                // There are two workers.
+                MapKind::CPUMAP => r#"[{"key": 1, "value": 5}]"#,
                 _ => r#"[{"key": 3, "value": 1}, {"key": 1, "value": 2}]"#,
             };
             put(&first, &name, elements).unwrap_or_else(|error| panic!("{name}: {error}"));

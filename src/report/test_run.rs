@@ -21,8 +21,8 @@ use crate::elf::Object;
 use crate::limits::{
     BURST_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, TAIL_RESERVE,
 };
-use crate::maps::WorkerIndex;
-use crate::run::{Clock, Context, Run, Window, World};
+use crate::maps::{Target, WorkerIndex};
+use crate::run::{Clock, Context, Redirect, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::jit::TranslateError;
@@ -130,10 +130,13 @@ pub struct FindingReport {
 }
 
 /// Target of a redirect.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct RedirectReport {
-    /// Interface index.
+    /// Interface index; 0 for what is no single port.
     pub ifindex: u32,
+    /// What else it is, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The helper's flags.
     pub flags: u64,
 }
@@ -335,7 +338,10 @@ impl TestRun {
             trap: outcome.trap.as_ref().map(ToString::to_string),
             trace: std::mem::take(&mut *lock(&self.trace)),
             findings: run.findings.iter().map(finding).collect(),
-            redirect: run.redirect.map(|target| RedirectReport { ifindex: target.ifindex, flags: target.flags }),
+            redirect: run.redirect.map(|target| match target {
+                Redirect { target: Target::Port(ifindex), flags } => RedirectReport { ifindex, target: None, flags },
+                Redirect { target, flags } => RedirectReport { ifindex: 0, target: Some(target.to_string()), flags },
+            }),
             mean_ns,
         }
     }

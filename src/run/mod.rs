@@ -9,6 +9,7 @@ mod callback;
 mod context;
 mod finding;
 mod records;
+mod redirect;
 mod skb;
 mod window;
 mod world;
@@ -17,12 +18,13 @@ pub use callback::{Callback, Iteration, Step, code_handle, code_start};
 pub use context::Context;
 pub use finding::{Finding, Severity};
 pub use records::{Record, Records};
+pub use redirect::Redirect;
 pub use skb::{PacketType, Skb, TunnelKey, Vlan};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
 use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN};
-use crate::maps::WorkerIndex;
+use crate::maps::{WorkerIndex, release_lock};
 use crate::trap::{Fault, TrapKind};
 use crate::verdict::ProgramKind;
 
@@ -116,6 +118,8 @@ pub struct Run<'w> {
     pub redirect: Option<Redirect>,
     /// Ring-buffer records that were reserved and not yet ended.
     pub records: Records,
+    /// Guest address of the lock that the run holds.
+    pub lock: Option<u32>,
     /// Calls that the helper's body asks for; the engine takes them at once.
     pub callback: Option<Callback>,
     /// Helpers that are calling back, one inside the other.
@@ -128,15 +132,6 @@ pub struct Run<'w> {
     pub random: u64,
     /// What verify mode noticed.
     pub findings: Vec<Finding>,
-}
-
-/// Target of a redirect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Redirect {
-    /// Interface (port) index.
-    pub ifindex: u32,
-    /// The helper's flags.
-    pub flags: u64,
 }
 
 impl<'w> Run<'w> {
@@ -171,6 +166,7 @@ impl<'w> Run<'w> {
             callback: None,
             callback_depth: 0,
             records: Records::default(),
+            lock: None,
             trap: None,
             work_left: FUEL_DEFAULT,
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
@@ -208,9 +204,18 @@ impl<'w> Run<'w> {
         cleared.expect("the caller of a run gives it a page of stack");
     }
 
-    /// Discards the ring-buffer records that the last program left unfinished. Engines call it at the end of a run.
+    /// Discards the ring-buffer records that the last program left unfinished, and releases the lock that it holds. Engines
+    /// call it at the end of a run.
     pub fn discard_records(&mut self) {
         self.records.discard(self.world);
+        self.release_lock();
+    }
+
+    /// Releases the lock that the run holds, if it holds one.
+    pub fn release_lock(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            release_lock(&self.world.cage, lock);
+        }
     }
 
     /// Pays for work whose size depends on the arguments of a helper: bytes copied, nodes walked. It is metered beside the

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{LinkError, Linked, Loaded};
 use crate::elf::{Object, ObjectError, ObjectMap};
-use crate::maps::{self, Errno, Map, MapError, MapId, MapTable};
+use crate::maps::{self, Entry, Errno, Map, MapError, MapId, MapKind};
 use crate::run::World;
 
 /// An object could not be brought to life, or has no such program.
@@ -44,6 +44,20 @@ pub enum LoadError {
         index: u32,
         /// Name of the program.
         program: String,
+        /// The map's answer.
+        errno: Errno,
+    },
+    /// An initial entry of a map of maps cannot be set.
+    #[error("{object}: map {map}: entry {index} cannot be map {inner} ({errno}); make it like the map's `values`")]
+    InnerMap {
+        /// Name of the object.
+        object: String,
+        /// Name of the map.
+        map: String,
+        /// Which entry.
+        index: u32,
+        /// Name of the inner map.
+        inner: String,
         /// The map's answer.
         errno: Errno,
     },
@@ -101,22 +115,8 @@ pub struct Instance {
     programs: Vec<Arc<Loaded>>,
     refused: Vec<RefusedProgram>,
     maps: Vec<(MapId, Arc<dyn Map>)>,
-    _entered: Arc<Entered>,
-}
-
-/// The places of an instance's maps in the world's table, which its programs keep.
-#[derive(Debug)]
-struct Entered {
-    table: Arc<MapTable>,
-    maps: Vec<(MapId, Arc<dyn Map>)>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        for (id, _) in &self.maps {
-            self.table.remove(*id);
-        }
-    }
+    /// The maps' places in the world's table, which the programs keep as well.
+    entries: Arc<[Arc<Entry>]>,
 }
 
 impl Instance {
@@ -128,15 +128,12 @@ impl Instance {
     /// # Errors
     /// [`LoadError`] where a map cannot be made or filled; the world is as before then.
     pub fn load(world: &Arc<World>, object: &Object) -> Result<Self, LoadError> {
-        let mut entered = Entered { table: Arc::clone(&world.maps), maps: Vec::with_capacity(object.maps.len()) };
-        for map in &object.maps {
-            let made = make(world, &object.name, map)?;
-            let id = world.maps.insert(Arc::clone(&made));
-            let id = id.map_err(|source| LoadError::Map { object: object.name.clone(), source })?;
-            entered.maps.push((id, made));
-        }
-        let maps = entered.maps.clone();
-        let entered = Arc::new(entered);
+        let enter = |map| {
+            let entry = world.maps.enter(make(world, &object.name, map)?);
+            entry.map_err(|source| LoadError::Map { object: object.name.clone(), source })
+        };
+        let entries: Arc<[Arc<Entry>]> = object.maps.iter().map(enter).collect::<Result<_, _>>()?;
+        let maps: Vec<_> = entries.iter().map(|entry| (entry.id(), Arc::clone(entry.map()))).collect();
         let mut programs = Vec::with_capacity(object.programs.len());
         let refused = object.refused.iter();
         let mut refused: Vec<RefusedProgram> = refused
@@ -147,15 +144,18 @@ impl Instance {
             .collect();
         for program in &object.programs {
             match Linked::link(Arc::clone(program), Arc::clone(world), maps.clone().into()) {
-                Ok(linked) => programs.push(Arc::new(Loaded::new(Arc::new(linked.keeping(Arc::clone(&entered) as _))))),
+                Ok(linked) => {
+                    programs.push(Arc::new(Loaded::new(Arc::new(linked.keeping(Arc::new(Arc::clone(&entries)))))))
+                }
                 Err(error) => {
                     refused.push(RefusedProgram { name: program.name().to_owned(), refusal: Refusal::Link(error) });
                 }
             }
         }
-        let instance = Self { name: object.name.clone(), programs, refused, maps, _entered: entered };
+        let instance = Self { name: object.name.clone(), programs, refused, maps, entries };
         for (map, (_, made)) in object.maps.iter().zip(&instance.maps) {
             instance.fill_slots(map, made.as_ref())?;
+            instance.fill_inner_maps(map, made.as_ref())?;
         }
         Ok(instance)
     }
@@ -169,6 +169,21 @@ impl Instance {
                 map: map.def.name.clone(),
                 index: *index,
                 program: name.clone(),
+                errno,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fill_inner_maps(&self, map: &ObjectMap, made: &dyn Map) -> Result<(), LoadError> {
+        for (index, name) in &map.inner_maps {
+            let outer = made.as_map_of_maps().ok_or(Errno::EINVAL);
+            let put = outer.and_then(|outer| outer.put(&index.to_ne_bytes(), self.entry(name).ok_or(Errno::EBADF)?, 0));
+            put.map_err(|errno| LoadError::InnerMap {
+                object: self.name.clone(),
+                map: map.def.name.clone(),
+                index: *index,
+                inner: name.clone(),
                 errno,
             })?;
         }
@@ -223,6 +238,18 @@ impl Instance {
         &self.maps
     }
 
+    /// The entries of its maps in the world's table, in the object's order.
+    #[must_use]
+    pub fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// The entry of the map with this name in the world's table, for maps of maps.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| entry.map().def().name == name)
+    }
+
     /// The map with this name.
     #[must_use]
     pub fn map(&self, name: &str) -> Option<&Arc<dyn Map>> {
@@ -241,7 +268,12 @@ impl Drop for Instance {
 
 /// Makes one map and gives it its contents.
 fn make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<dyn Map>, LoadError> {
-    let made = maps::create(&map.def, world.map_env());
+    let mut def = map.def.clone();
+    // As libbpf does: one slot for each processor.
+    if def.kind == MapKind::PERF_EVENT_ARRAY && def.max_entries == 0 {
+        def.max_entries = world.worker_count;
+    }
+    let made = maps::create(&def, world.map_env());
     let made = made.map_err(|source| LoadError::Map { object: object.to_owned(), source })?;
     let filled = if map.contents.is_empty() { Ok(()) } else { made.host_update(&[0; 4], &map.contents, 0) };
     let done = filled.and_then(|()| if map.frozen { made.freeze() } else { Ok(()) });

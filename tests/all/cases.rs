@@ -24,7 +24,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use kumite::maps::{Map, MapDef, MapId, MapKind};
+use kumite::maps::{Map, MapDef, MapId, MapKind, Target};
 use kumite::verdict::ProgramKind;
 use kumite::vm::{Loaded, Mode};
 
@@ -174,7 +174,15 @@ impl<'case> Scene<'case> {
             ("r0", ran.r0),
             ("fuel_left", ran.fuel_left),
             ("tail_calls", u64::from(ran.tail_calls)),
-            ("redirect", ran.redirect.map_or(0, |redirect| u64::from(redirect.ifindex))),
+            (
+                "redirect",
+                ran.redirect.map_or(0, |redirect| match redirect.target {
+                    Target::Port(ifindex) => u64::from(ifindex),
+                    other @ (Target::Processor(_) | Target::Socket(_) | Target::Ports { .. }) => {
+                        panic!("no single port: {other}")
+                    }
+                }),
+            ),
         ];
         for (name, is) in numbers {
             if let Some(section) = self.one(name) {

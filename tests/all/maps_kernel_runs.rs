@@ -14,16 +14,16 @@ const OPERATIONS: u32 = 10_000;
 const NO_PREALLOC: u32 = 1;
 
 /// The same program, on a map of the kernel and on one of ours.
-struct Both {
+pub(crate) struct Both {
     kernel: KernelProgram,
-    stage: Stage,
+    pub(crate) stage: Stage,
     ours: Arc<Loaded>,
-    map: Arc<dyn Map>,
+    pub(crate) map: Arc<dyn Map>,
 }
 
 impl Both {
     /// `text` refers to the map as `map_by_idx(0)`.
-    fn load(text: &str, def: &MapDef, fd: i32) -> Self {
+    pub(crate) fn load(text: &str, def: &MapDef, fd: i32) -> Self {
         let slots = slots(text);
         let mut of_kernel = slots.clone();
         for slot in of_kernel.iter_mut().filter(|slot| slot[0] == 0x18 && slot[1] >> 4 == 5) {
@@ -39,7 +39,7 @@ impl Both {
     }
 
     /// Runs once here and once in the kernel.
-    fn compare(&self, mode: Mode, frame: &[u8], about: &dyn std::fmt::Debug) -> u32 {
+    pub(crate) fn compare(&self, mode: Mode, frame: &[u8], about: &dyn std::fmt::Debug) -> u32 {
         let theirs = self.kernel.test_run(&TestInput { packet: frame, ctx: &[], repeat: 1 }).expect("runs");
         let ours = self.stage.run_frame(mode, &self.ours, frame);
         assert_eq!(ours.trap, None, "{mode} {about:?}");
@@ -171,4 +171,44 @@ fn ring_buffers_answer_and_deliver_as_the_kernels() {
         refused += u32::from(kind_of != 1 && answer.cast_signed() < 0);
     }
     assert!(delivered > 1000 && refused > 1000, "{delivered} records, {refused} refusals");
+}
+
+#[test]
+fn values_are_pushed_popped_and_peeked_at_as_in_the_kernel() {
+    if !kernel::available() {
+        return;
+    }
+    kernel::stay_on_processor_0();
+    // The frame: an operation, flags, twelve bytes of value. The answer is added to the value's first word.
+    let text = |pops: bool| {
+        let pop = if pops { "call 88\ngoto sum" } else { "r0 = 7\nexit" };
+        format!(
+            "r2 = 0\nr3 = r10\nr3 += -24\nr4 = 20\ncall 189\nif r0 != 0 goto out
+            r1 = map_by_idx(0)\nr2 = r10\nr2 += -16
+            r7 = *(u32 *)(r10 - 24)\nr3 = *(u32 *)(r10 - 20)
+            if r7 == 1 goto pop
+            if r7 == 2 goto peek
+            call 87\nexit
+            peek: call 89\ngoto sum
+            pop: {pop}
+            sum: r1 = *(u32 *)(r10 - 16)\nr1 <<= 8\nr0 += r1\nexit
+            out: r0 = -1\nexit"
+        )
+    };
+    for (kind, max_entries) in [(MapKind::QUEUE, 7), (MapKind::STACK, 7), (MapKind::BLOOM_FILTER, 10_000)] {
+        let def = def(kind, 0, 12, max_entries, 0);
+        let theirs = KernelMap::of(&def, None).expect("a good definition");
+        let both = Both::load(&text(kind != MapKind::BLOOM_FILTER), &def, theirs.fd());
+        let mut random = Random::new(u64::from(kind.0) + 5);
+        for operation in 0..OPERATIONS {
+            let [kind_of, flags] = [random.below(3), random.pick(&[0, 0, 0, 2, 1, 4])];
+            let mut frame = [kind_of, flags].map(u32::to_ne_bytes).as_flattened().to_vec();
+            // Few values in a large filter: none is mistaken for another.
+            let bound = if kind == MapKind::BLOOM_FILTER { 40 } else { 1 << 20 };
+            frame.extend(random.below(bound).to_ne_bytes());
+            frame.extend([0; 8]);
+            let mode = random.pick(&Mode::ALL);
+            both.compare(mode, &frame, &(kind, operation, kind_of, flags));
+        }
+    }
 }

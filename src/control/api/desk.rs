@@ -11,7 +11,7 @@ use crate::control::journal::Journal;
 use crate::control::source::Sending;
 use crate::control::view::EventsView;
 use crate::flow::{Host, InstanceId};
-use crate::maps::{Map, MapId};
+use crate::maps::{Entry, Map, MapId};
 use crate::vm::{Instance, Loaded};
 
 /// Where commands for one host arrive.
@@ -79,6 +79,9 @@ impl Desk {
         let at_ms = since_begin(Instant::now());
         for (_, instance) in self.objects() {
             for (_, map) in instance.maps() {
+                if let Some(buffer) = map.as_perf_buffer() {
+                    buffer.read(|_, record| journal.keep_record(at_ms, &map.def().name, record));
+                }
                 if let Some(ring) = map.as_ring_buffer() {
                     ring.read(|record| journal.keep_record(at_ms, &map.def().name, record));
                 }
@@ -133,8 +136,9 @@ impl Desk {
     /// The map that is meant by `NAME`, where one object has it, `OBJECT/NAME`, `id:NUMBER` or `NUMBER`.
     pub(super) fn map(&self, name: &str) -> Result<FoundMap, Refusal> {
         let own = |(object, instance): (InstanceId, Arc<Instance>), is_meant: &dyn Fn(MapId, &dyn Map) -> bool| {
-            let (id, map) = instance.maps().iter().find(|(id, map)| is_meant(*id, map.as_ref()))?;
-            Some(FoundMap { object, object_name: instance.name().to_owned(), id: *id, map: Arc::clone(map) })
+            let entry = instance.entries().iter().find(|entry| is_meant(entry.id(), entry.map().as_ref()))?;
+            let (object_name, id, map) = (instance.name().to_owned(), entry.id(), Arc::clone(entry.map()));
+            Some(FoundMap { object, object_name, id, map, entry: Arc::clone(entry) })
         };
         let found = match name.rsplit_once('/') {
             Some((object, name)) => own(self.object(object)?, &|_, map| map.def().name == name),
@@ -155,6 +159,8 @@ pub(super) struct FoundMap {
     pub(super) object_name: String,
     pub(super) id: MapId,
     pub(super) map: Arc<dyn Map>,
+    /// Its place in the host's table, by which it is put into maps of maps.
+    pub(super) entry: Arc<Entry>,
 }
 
 /// The number in `id:7` or `7`.

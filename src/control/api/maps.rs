@@ -76,16 +76,25 @@ fn lookup(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
 pub(super) const UPDATE: Route<Desk> = Route {
     path: "/v1/maps/{map}/elements/{key}",
     method: Method::PUT,
-    what: "Stores {\"value\": DIGITS} or {\"program\": NAME}; \"flags\": any, noexist or exist.",
+    what: "Stores {\"value\": DIGITS}, {\"program\": NAME} or {\"map\": NAME}; \"flags\": any, noexist or exist.",
     body: Body::Json,
     answer: update,
 };
+
+/// What a map's elements are.
+#[derive(Clone, Copy)]
+enum Holds {
+    Values,
+    Programs,
+    Maps,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Update {
     value: Option<String>,
     program: Option<String>,
+    map: Option<String>,
     #[serde(default)]
     flags: Option<String>,
 }
@@ -95,26 +104,42 @@ fn update(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let key = elements::key(&*map, call.param("key"))?;
     let wanted: Update = call.json()?;
     let flags = wanted.flags.as_deref().unwrap_or("any");
-    match (wanted.value, wanted.program) {
-        (Some(value), None) if map.as_program_array().is_none() => {
+    let holds = if map.as_program_array().is_some() {
+        Holds::Programs
+    } else if map.as_map_of_maps().is_some() {
+        Holds::Maps
+    } else {
+        Holds::Values
+    };
+    match (wanted.value, wanted.program, wanted.map, holds) {
+        (Some(value), None, None, Holds::Values) => {
             elements::update(&*map, &key, &value, flags, desk.host().world().worker_count)?;
         }
-        (None, Some(program)) if map.as_program_array().is_some() => {
+        (None, Some(program), None, Holds::Programs) => {
             let program = desk.program(&program)?;
             let replaced = desk.host().replace_slot(&map, elements::index(&*map, &key)?, Some(&program));
             replaced.map_err(|error| slot_refusal(&*map, "storing", &error))?;
         }
-        (value, program) => {
-            let what = match (value, program) {
-                (Some(_), Some(_)) => "both value and program are given",
-                (None, None) => "neither value nor program is given",
-                (Some(_), None) => "a program array holds programs",
-                (None, Some(_)) => "only program arrays hold programs",
+        (None, None, Some(inner), Holds::Maps) => {
+            let inner = desk.map(&inner)?.entry;
+            let outer = map.as_map_of_maps().expect("just seen");
+            let put = outer.put(&key, &inner, elements::flags(&*map, flags)?);
+            put.map_err(|errno| elements::refusal(&*map, "storing", errno))?;
+        }
+        (value, program, inner, holds) => {
+            let given = usize::from(value.is_some()) + usize::from(program.is_some()) + usize::from(inner.is_some());
+            let what = match (given, holds) {
+                (0, _) => "neither value, program nor map is given",
+                (1, Holds::Programs) => "a program array holds programs",
+                (1, Holds::Maps) => "a map of maps holds maps",
+                (1, Holds::Values) => "it holds values, neither programs nor maps",
+                (_, _) => "more than one of value, program and map is given",
             };
             return Err(Refusal::Request {
                 place: format!("map {}", map.def().name),
                 what: what.to_owned(),
-                mend: "send {\"value\": DIGITS}, or {\"program\": NAME} for a program array".to_owned(),
+                mend: "send {\"value\": DIGITS}; {\"program\": NAME} for a program array; {\"map\": NAME} for a map of maps"
+                    .to_owned(),
             });
         }
     }

@@ -257,7 +257,8 @@ impl State {
                 // A format decides what is memory, and of what length.
                 Arg::Optional => None,
                 Arg::MapKey => len_of(|def| def.key_len),
-                Arg::MapValue => len_of(|def| def.value_len),
+                Arg::SpinLock => Some(4),
+                Arg::MapValue | Arg::MapValueOut => len_of(|def| def.value_len),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => match self.argument(index + 1) {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,

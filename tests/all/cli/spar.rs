@@ -216,7 +216,7 @@ fn what_a_running_host_refuses_is_exit_code_1_and_one_line() {
         ),
         (
             &["map", "update", "rules", "key", "1", "value", "prog", "x"],
-            "map rules: only program arrays hold programs; send {\"value\": DIGITS}, or {\"program\": NAME} for a program array",
+            "map rules: it holds values, neither programs nor maps; send {\"value\": DIGITS}; {\"program\": NAME} for a program array; {\"map\": NAME} for a map of maps",
         ),
         (
             &["map", "update", "counters", "9", "1"],

@@ -96,14 +96,14 @@ fn requests_that_make_no_sense_are_refused_with_status_and_reason() {
         put("/v1/maps/fw.o%2Fcounters/elements/00000000", json!({ "value": "0000000000000000", "flags": "sometimes" })),
         own(400, "map counters: flags \"sometimes\": no such condition; use any, noexist or exist")
     );
-    let forms = "send {\"value\": DIGITS}, or {\"program\": NAME} for a program array";
+    let forms = "send {\"value\": DIGITS}; {\"program\": NAME} for a program array; {\"map\": NAME} for a map of maps";
     assert_eq!(
         put("/v1/maps/backends/elements/00000000", json!({ "value": "00000000" })),
         own(400, &format!("map backends: a program array holds programs; {forms}"))
     );
     assert_eq!(
         put("/v1/maps/backends/elements/00000000", json!({})),
-        own(400, &format!("map backends: neither value nor program is given; {forms}"))
+        own(400, &format!("map backends: neither value, program nor map is given; {forms}"))
     );
     assert_eq!(
         put("/v1/maps/backends/elements/09000000", json!({ "program": "balance" })),

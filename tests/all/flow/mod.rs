@@ -202,11 +202,11 @@ fn each_verdict_has_its_count_and_each_abort_its_reason() {
             2 => PASS,
             3 => TX,
             4 => {
-                run.redirect = Some(Redirect { ifindex: 1, flags: 0 });
+                run.redirect = Some(Redirect::to_port(1, 0));
                 REDIRECT
             }
             5 => {
-                run.redirect = Some(Redirect { ifindex: 99, flags: 0 });
+                run.redirect = Some(Redirect::to_port(99, 0));
                 REDIRECT
             }
             6 => REDIRECT,

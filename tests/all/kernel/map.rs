@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use kumite::maps::Errno;
+use kumite::maps::{Errno, MapDef, MapKind};
 
 use super::{Command, bpf, owned_fd, pinned};
 
@@ -25,6 +25,12 @@ struct CreateAttr {
     inner_map_fd: u32,
     numa_node: u32,
     map_name: [u8; 16],
+    map_ifindex: u32,
+    btf_fd: u32,
+    btf_key_type_id: u32,
+    btf_value_type_id: u32,
+    btf_vmlinux_value_type_id: u32,
+    map_extra: u64,
 }
 
 #[repr(C)]
@@ -37,19 +43,111 @@ struct ElemAttr {
     flags: u64,
 }
 
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct TypesAttr {
+    types: u64,
+    log: u64,
+    types_len: u32,
+    log_len: u32,
+    log_level: u32,
+}
+
+/// `BPF_BTF_LOAD`: type 1 is `u32`, type 3 a structure with a lock.
+fn lock_types() -> Result<OwnedFd, Errno> {
+    const STRUCT: u32 = 4 << 24;
+    let strings = b"\0u32\0val\0bpf_spin_lock\0a\0lock\0b\0c\0value\0";
+    let words: [u32; _] = [
+        // u32: an integer of 32 bits.
+        1,
+        1 << 24,
+        4,
+        32, // struct bpf_spin_lock { u32 val; }
+        9,
+        STRUCT | 1,
+        4,
+        5,
+        1,
+        0, // struct value { u32 a; struct bpf_spin_lock lock; u32 b, c; }
+        34,
+        STRUCT | 4,
+        16,
+        23,
+        1,
+        0,
+        25,
+        2,
+        32,
+        30,
+        1,
+        64,
+        32,
+        1,
+        96,
+    ];
+    let types_len = u32::try_from(size_of_val(&words)).expect("a few words");
+    let strings_len = u32::try_from(strings.len()).expect("a few words");
+    let header = [0x0001_eb9f, 24, 0, types_len, types_len, strings_len];
+    let mut bytes = header.map(u32::to_ne_bytes).as_flattened().to_vec();
+    bytes.extend(words.map(u32::to_ne_bytes).as_flattened());
+    bytes.extend(strings);
+    let types_len = u32::try_from(bytes.len()).expect("a few words");
+    let mut attr = TypesAttr { types: bytes.as_ptr() as u64, log: 0, types_len, log_len: 0, log_level: 0 };
+    Ok(owned_fd(bpf(Command::BtfLoad, &mut attr)?))
+}
+
 impl KernelMap {
     /// `BPF_MAP_CREATE`, with the numbers as the kernel has them.
     pub(crate) fn create(kind: u32, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> Result<Self, Errno> {
+        let kind = MapKind(kind);
+        Self::of(&MapDef { kind, key_len, value_len, max_entries, flags, ..MapDef::default() }, None)
+    }
+
+    /// `BPF_MAP_CREATE` of a definition; a map of maps is given a map that its inner maps are to be like.
+    pub(crate) fn of(def: &MapDef, inner: Option<&Self>) -> Result<Self, Errno> {
         let mut attr = CreateAttr {
-            map_type: kind,
-            key_size: key_len,
-            value_size: value_len,
-            max_entries,
-            map_flags: flags,
+            map_type: def.kind.0,
+            key_size: def.key_len,
+            value_size: def.value_len,
+            max_entries: def.max_entries,
+            map_flags: def.flags,
+            inner_map_fd: inner.map_or(0, |inner| inner.fd().cast_unsigned()),
+            map_extra: def.extra,
             ..CreateAttr::default()
         };
         let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
-        Ok(Self { fd, key_len: key_len as usize, value_len: Self::whole_value_len(kind, value_len) })
+        let value_len = Self::whole_value_len(def.kind.0, def.value_len);
+        Ok(Self { fd, key_len: def.key_len as usize, value_len })
+    }
+
+    /// A map whose values are `struct { u32 a; struct bpf_spin_lock lock; u32 b, c; }`; the definition's sizes must fit.
+    pub(crate) fn with_lock(def: &MapDef) -> Result<Self, Errno> {
+        assert_eq!((def.key_len, def.value_len, def.lock_offset), (4, 16, Some(4)), "as the types say");
+        let types = lock_types()?;
+        let mut attr = CreateAttr {
+            map_type: def.kind.0,
+            key_size: def.key_len,
+            value_size: def.value_len,
+            max_entries: def.max_entries,
+            map_flags: def.flags,
+            btf_fd: types.as_raw_fd().cast_unsigned(),
+            btf_key_type_id: 1,
+            btf_value_type_id: 3,
+            ..CreateAttr::default()
+        };
+        let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
+        Ok(Self { fd, key_len: 4, value_len: Self::whole_value_len(def.kind.0, def.value_len) })
     }
 
     /// A map that is pinned; the caller knows its type and lengths.
@@ -113,6 +211,11 @@ impl KernelMap {
         last.parse::<usize>().expect("a number") + 1
     }
 
+    /// Bytes of a value as bpf(2) gives and takes it.
+    pub(crate) fn value_len(&self) -> usize {
+        self.value_len
+    }
+
     /// Its descriptor, for `lddw` and program arrays.
     pub(crate) fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
@@ -135,6 +238,45 @@ impl KernelMap {
         self.lookup_by(Command::MapLookup, key)
     }
 
+    /// `BPF_MAP_LOOKUP_ELEM` with flags.
+    pub(crate) fn lookup_with(&self, key: &[u8], flags: u64) -> Result<Vec<u8>, Errno> {
+        let mut value = vec![0; self.value_len];
+        let mut attr = self.elem(Some(key), flags);
+        attr.value = value.as_mut_ptr() as u64;
+        bpf(Command::MapLookup, &mut attr)?;
+        Ok(value)
+    }
+
+    /// One of the batch commands on keys and values that lie one behind the other, as many as the keys make or `count` says.
+    /// How many were done, and the answer; `place` is where a walk goes on.
+    pub(crate) fn batch(
+        &self,
+        command: Command,
+        place: Option<&mut Vec<u8>>,
+        (keys, values): (&mut [u8], &mut [u8]),
+        flags: u64,
+    ) -> (usize, Result<(), Errno>) {
+        let count = keys.len() / self.key_len;
+        assert_eq!(values.len(), count * self.value_len, "as many values");
+        let mut out = vec![0; self.key_len.max(4)];
+        let start = place.as_ref().filter(|place| !place.is_empty());
+        let mut attr = BatchAttr {
+            in_batch: start.map_or(0, |start| start.as_ptr() as u64),
+            out_batch: out.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(count).expect("a test's batch"),
+            map_fd: self.fd().cast_unsigned(),
+            elem_flags: flags,
+            flags: 0,
+        };
+        let answer = bpf(command, &mut attr).map(drop);
+        if let Some(place) = place {
+            *place = out;
+        }
+        (attr.count as usize, answer)
+    }
+
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`. An empty key stands for none (queues).
     pub(crate) fn lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         self.lookup_by(Command::MapLookupAndDelete, key)
@@ -154,6 +296,15 @@ impl KernelMap {
         let mut attr = self.elem(Some(key).filter(|key| !key.is_empty()), flags);
         attr.value = value.as_ptr() as u64;
         bpf(Command::MapUpdate, &mut attr).map(drop)
+    }
+
+    /// `BPF_MAP_LOOKUP_ELEM` of a bloom filter: whether it holds the value.
+    pub(crate) fn holds(&self, value: &[u8]) -> Result<(), Errno> {
+        assert_eq!(value.len(), self.value_len, "the kernel reads as many bytes");
+        let mut value = value.to_vec();
+        let mut attr = self.elem(None, 0);
+        attr.value = value.as_mut_ptr() as u64;
+        bpf(Command::MapLookup, &mut attr).map(drop)
     }
 
     /// `BPF_MAP_DELETE_ELEM`.

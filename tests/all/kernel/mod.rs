@@ -6,10 +6,12 @@
 //! Invariant: nothing here is attached to a device or pinned; what a test makes goes when its value is dropped.
 
 mod map;
+mod perf;
 mod program;
 mod ring;
 
 pub(crate) use map::KernelMap;
+pub(crate) use perf::KernelPerf;
 pub(crate) use program::{KernelProgram, Refused, TestInput};
 pub(crate) use ring::KernelRing;
 
@@ -28,8 +30,13 @@ pub(crate) enum Command {
     ProgramLoad = 5,
     ObjectGet = 7,
     TestRun = 10,
+    BtfLoad = 18,
     MapLookupAndDelete = 21,
     MapFreeze = 22,
+    MapLookupBatch = 24,
+    MapLookupAndDeleteBatch = 25,
+    MapUpdateBatch = 26,
+    MapDeleteBatch = 27,
 }
 
 /// Calls bpf(2) with a structure whose pointers are to live memory of the right lengths.
@@ -79,6 +86,14 @@ pub(crate) fn available() -> bool {
             false
         }
     }
+}
+
+/// A socket of `AF_XDP`, bound to nothing.
+pub(crate) fn frame_socket() -> OwnedFd {
+    // SAFETY: no memory is involved.
+    let answer = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
+    assert!(answer >= 0, "the kernel makes frame sockets for root: {}", std::io::Error::last_os_error());
+    owned_fd(answer.into())
 }
 
 /// Keeps the calling thread on processor 0, so that per-CPU values and LRU lists are those of one processor.

@@ -379,3 +379,27 @@ SEC(\"tc\") int second(struct __sk_buff *skb) { return helper_of_both(skb->len);
     assert_eq!(map(&object, "counts").def.max_entries, 3);
     assert_eq!(map(&object, ".data").contents, [7, 0, 0, 0]);
 }
+
+#[test]
+fn locks_and_timers_in_values_are_found_by_their_types() {
+    let text = "
+struct guarded { __u64 count; struct bpf_spin_lock lock; __u32 rest; };
+struct timed { struct bpf_timer timer; struct bpf_spin_lock lock; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, int); __type(value, struct guarded); }
+    guarded SEC(\".maps\");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, struct timed); }
+    timed SEC(\".maps\");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, __u64); }
+    plain SEC(\".maps\");
+SEC(\"xdp\") int one(struct xdp_md *ctx) { int key = 0; return !bpf_map_lookup_elem(&guarded, &key); }
+";
+    for object in objects("locks", text) {
+        let fields = |name| {
+            let def = &map(&object, name).def;
+            (def.lock_offset, def.timer_offset)
+        };
+        assert_eq!(fields("guarded"), (Some(8), None));
+        assert_eq!(fields("timed"), (Some(16), Some(0)));
+        assert_eq!(fields("plain"), (None, None));
+    }
+}

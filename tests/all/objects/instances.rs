@@ -98,9 +98,12 @@ fn loading_many_times_does_not_fill_the_host() {
 #[test]
 fn a_map_that_cannot_be_made_leaves_the_world_as_it_was() {
     let world = world();
-    let object = with_maps(vec![map(MapKind::ARRAY, 4), map(MapKind(14), 4)]);
-    let error = Instance::load(&world, &object).expect_err("no device map yet");
-    assert_eq!(error.to_string(), "test.o: map m: type devmap is not supported; use another map type");
+    let object = with_maps(vec![map(MapKind::ARRAY, 4), map(MapKind(15), 4)]);
+    let error = Instance::load(&world, &object).expect_err("no such type");
+    assert_eq!(
+        error.to_string(),
+        "test.o: map m: type sockmap is not supported: a host has no kernel sockets to send to; use another map type"
+    );
     collect();
     assert_eq!(refusal(&with_maps(vec![map(MapKind::ARRAY, 0)])).split(';').count(), 2);
     let first = Instance::load(&world, &with_maps(vec![map(MapKind::ARRAY, 4)])).expect("room");
@@ -150,4 +153,59 @@ fn a_program_that_cannot_be_had_says_why() {
     );
     assert_eq!(why("bad"), "test.o: bad insn 0: bad falls off its end; end it with `exit` or `goto`");
     assert_eq!(why("ugly"), "test.o: no program is called ugly; it has good");
+}
+
+/// An array of maps that holds the second map in its last entry.
+fn nested() -> Object {
+    let named = |name: &str, map: ObjectMap| ObjectMap { def: MapDef { name: name.to_owned(), ..map.def }, ..map };
+    let mut outer = named("outer", map(MapKind::ARRAY_OF_MAPS, 4));
+    let inner = named("inner", map(MapKind::HASH, 8));
+    outer.def.inner = Some(Arc::new(inner.def.clone()));
+    outer.inner_maps.push((1, "inner".to_owned()));
+    with_maps(vec![outer, inner])
+}
+
+#[test]
+fn inner_maps_are_put_in_and_go_with_the_last_that_holds_them() {
+    let world = world();
+    let instance = Instance::load(&world, &nested()).expect("a good object");
+    let [outer, inner] = [0, 1].map(|index| instance.maps()[index].0);
+    let map = Arc::clone(&instance.maps()[0].1);
+    assert_eq!(map.host_lookup(&1u32.to_ne_bytes()), Ok(inner.0.to_ne_bytes().to_vec()));
+    drop(instance);
+    let gone = |id| {
+        collect();
+        let guard = crossbeam::epoch::pin();
+        world.maps.map(id, &guard).is_none()
+    };
+    assert!((0..1000).any(|_| gone(outer)), "the instance was the last to hold it");
+    assert!(!gone(inner), "its outer map still lives");
+    drop(map);
+    assert!((0..1000).any(|_| gone(inner)), "now nobody holds it");
+}
+
+#[test]
+fn inner_maps_that_do_not_fit_are_told() {
+    let mut object = nested();
+    object.maps[0].inner_maps[0].0 = 2;
+    let mend = "make it like the map's `values`";
+    assert_eq!(refusal(&object), format!("test.o: map outer: entry 2 cannot be map inner (E2BIG); {mend}"));
+    let mut object = nested();
+    object.maps[1].def.value_len = 4;
+    assert_eq!(refusal(&object), format!("test.o: map outer: entry 1 cannot be map inner (EINVAL); {mend}"));
+    let mut object = nested();
+    object.maps[0].inner_maps[0].1 = "none".to_owned();
+    assert_eq!(refusal(&object), format!("test.o: map outer: entry 1 cannot be map none (EBADF); {mend}"));
+    let mut object = nested();
+    object.maps[1].inner_maps.push((0, "outer".to_owned()));
+    assert_eq!(refusal(&object), format!("test.o: map inner: entry 0 cannot be map outer (EINVAL); {mend}"));
+}
+
+#[test]
+fn a_perf_event_array_without_a_size_has_a_slot_for_each_worker() {
+    let mut events = map(MapKind::PERF_EVENT_ARRAY, 4);
+    events.def.max_entries = 0;
+    let world = Arc::new(World::new(3, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
+    let instance = Instance::load(&world, &with_maps(vec![events])).expect("a good object");
+    assert_eq!(instance.maps()[0].1.def().max_entries, 3);
 }

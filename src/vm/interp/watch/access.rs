@@ -97,6 +97,12 @@ impl Watch<'_> {
             Kind::Memory => (Problem::MemoryBounds, "memory"),
             Kind::MapValue => (Problem::MapValueBounds, "a map value"),
             Kind::Record => (Problem::RecordBounds, "a record"),
+            Kind::Map => {
+                self.report(Problem::MapAccess, || {
+                    format!("{} of a map, which programs only pass to helpers", reach.at_offset_of(object.addr))
+                });
+                return;
+            }
         };
         if !object.holds(reach.addr, reach.len) {
             // The frame pointer is the end of its frame, and offsets are counted from there.
@@ -129,7 +135,7 @@ impl Watch<'_> {
                     });
                 }
             }
-            Kind::Memory | Kind::MapValue => {}
+            Kind::Memory | Kind::MapValue | Kind::Map => {}
         }
     }
 

@@ -9,6 +9,7 @@ use super::value::{Kind, Value};
 use super::{Regs, Watch};
 use crate::helpers::{Arg, Frame, Helper, Ret};
 use crate::isa::Reg;
+use crate::maps::MapKind;
 use crate::run::Run;
 use crate::trap::Access;
 
@@ -26,8 +27,9 @@ impl Watch<'_> {
             let value = self.read(reg);
             let at = regs[reg.index()];
             let len = match arg {
+                Arg::SpinLock => Some(4),
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
-                Arg::MapValue => map.map(|map| u64::from(map.def().value_len)),
+                Arg::MapValue | Arg::MapValueOut => map.map(|map| u64::from(map.def().value_len)),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => regs.get(reg.index() + 1).copied(),
                 Arg::Any
                 | Arg::Optional
@@ -39,9 +41,13 @@ impl Watch<'_> {
                 | Arg::Callback
                 | Arg::CallbackCtx => None,
             };
+            // A bloom filter is asked for the value that is there.
+            let fills = [Arg::MemWrite, Arg::SpinLock].contains(arg)
+                || *arg == Arg::MapValueOut && map.is_none_or(|map| map.def().kind != MapKind::BLOOM_FILTER);
+            let access = if fills { Access::Write } else { Access::Read };
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };
-            self.reaches(value, helper, at, len, if *arg == Arg::MemWrite { Access::Write } else { Access::Read }, run);
+            self.reaches(value, helper, at, len, access, run);
         }
     }
 
@@ -69,6 +75,7 @@ impl Watch<'_> {
         let value = match helper.ret {
             Ret::Integer | Ret::Void => Value::NUMBER,
             Ret::MapValueOrNull => match run.world.maps.map_by_handle(args[0], &epoch::pin()) {
+                Some(map) if map.as_map_of_maps().is_some() => pointer(Kind::Map, 0),
                 Some(map) => pointer(Kind::MapValue, map.def().value_len),
                 None => Value::NUMBER,
             },

@@ -18,9 +18,11 @@ pub(super) enum Problem {
     ContextWrite,
     MemoryBounds,
     MapValueBounds,
+    MapAccess,
     RecordBounds,
     RecordAfterEnd,
     RecordLeak,
+    LockLeak,
 }
 
 impl Problem {
@@ -36,9 +38,11 @@ impl Problem {
             Self::ContextWrite => "context-write",
             Self::MemoryBounds => "memory-bounds",
             Self::MapValueBounds => "map-value-bounds",
+            Self::MapAccess => "map-access",
             Self::RecordBounds => "record-bounds",
             Self::RecordAfterEnd => "record-after-end",
             Self::RecordLeak => "record-leak",
+            Self::LockLeak => "lock-leak",
         }
     }
 
@@ -51,9 +55,11 @@ impl Problem {
             | Self::ContextBounds
             | Self::MemoryBounds
             | Self::MapValueBounds
+            | Self::MapAccess
             | Self::RecordBounds
             | Self::RecordAfterEnd
-            | Self::RecordLeak => Severity::High,
+            | Self::RecordLeak
+            | Self::LockLeak => Severity::High,
         }
     }
 }

@@ -129,6 +129,9 @@ impl<'m> Watch<'m> {
                 format!("a record of {} bytes was reserved, and neither submitted nor discarded", record.len)
             });
         }
+        if run.lock.is_some() {
+            self.report(Problem::LockLeak, || "a lock was taken and not released".to_owned());
+        }
     }
 
     /// An instruction is about to execute. Calls and exits only have their operands read here; the rest of them are the

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     MapValue,
     /// A reserved record of a ring buffer.
     Record,
+    /// A map, by its handle: no memory at all.
+    Map,
 }
 
 /// A piece of memory that a pointer may not leave.
