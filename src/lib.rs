@@ -10,6 +10,7 @@ pub mod elf;
 pub mod flow;
 pub mod helpers;
 pub mod isa;
+pub mod kernel;
 pub mod limits;
 pub mod manual;
 pub mod maps;

@@ -93,6 +93,8 @@ pub const LOCK_YIELDS_MAX: u32 = 64;
 pub const LOCK_WORK: u64 = 1 << 20;
 /// Ring-buffer records that one run can hold reserved at a time.
 pub const RUN_RECORDS_MAX: usize = 32;
+/// Differences from the kernel that a comparison tells of each mode; the rest are counted.
+pub const DIFFERENCES_MAX: usize = 16;
 /// Findings that verify mode keeps of one run; the first ones tell the story.
 pub const FINDINGS_MAX: usize = 64;
 /// Bytes at the start of a chunk that `bpf_xdp_adjust_head` and `_meta` may not reach; the kernel keeps its `xdp_frame`

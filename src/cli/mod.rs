@@ -16,6 +16,7 @@ use crate::control::ClientError;
 mod asking;
 mod books;
 mod bytes;
+mod given;
 mod object_file;
 mod table;
 mod usage;
@@ -127,6 +128,7 @@ macro_rules! commands {
 commands! {
     Completions completions,
     Demo demo,
+    Diff diff,
     Disasm disasm,
     Events events,
     Helpers helpers,

@@ -4,17 +4,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
 use serde_json::json;
 
+use super::given::{self, Input, PresetPlace, failed};
 use super::table::{counted, grouped};
 use super::{CliError, Exit, Out, object_file};
-use crate::limits::{CAPTURE_LEN_MAX, OBJECT_LEN_MAX, PRESET_LEN_MAX};
-use crate::report::{
-    Capture, CapturedFrame, FrameReport, Preset, RunError, RunRequest, RunTally, TestRun, dump_all, from_hex,
-};
+use crate::report::{Capture, CapturedFrame, FrameReport, RunRequest, RunTally, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
 /// Run a program of an object on given frames
@@ -70,54 +66,10 @@ const FORMS: &str = "Elements of maps: [{\"key\": \"0a000001\", \"value\": 7}, {
                      list of bytes. What bpftool map dump -j prints is taken too, and what --dump-maps writes.\n\n\
                      Exit code: 0, or 1 where a run trapped or --fail-on says so. A file named - is standard input.";
 
-/// Where the frames come from.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-struct Input {
-    /// One frame as a file of its bytes
-    #[arg(long, value_name = "FILE")]
-    data_in: Option<PathBuf>,
-    /// One frame in hexadecimal
-    #[arg(long, value_name = "DIGITS")]
-    hex: Option<String>,
-    /// Frames of a capture, pcap or pcapng
-    #[arg(long, value_name = "FILE")]
-    pcap: Option<PathBuf>,
-}
-
-/// What `--map` names.
-#[derive(Clone, Debug)]
-struct PresetPlace {
-    map: String,
-    path: PathBuf,
-}
-
-/// A text that names no map and file.
-#[derive(Debug, thiserror::Error)]
-#[error("map {text:?}: no file is named; write NAME=FILE.json")]
-struct NoPresetPlace {
-    text: String,
-}
-
-impl FromStr for PresetPlace {
-    type Err = NoPresetPlace;
-
-    fn from_str(text: &str) -> Result<Self, NoPresetPlace> {
-        let parts = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
-        let (map, path) = parts.ok_or_else(|| NoPresetPlace { text: text.to_owned() })?;
-        Ok(Self { map: map.to_owned(), path: path.into() })
-    }
-}
-
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let frames = args.input.frames()?;
     let object = object_file::read(&args.object, &args.said)?;
-    let presets = args.map.iter().map(|PresetPlace { map, path }| {
-        let text = String::from_utf8(object_file::bytes(path, PRESET_LEN_MAX)?);
-        let json = text.map_err(|_| CliError::refused(format!("{}: not UTF-8; write JSON", path.display())))?;
-        Ok(Preset { map: map.clone(), json })
-    });
-    let presets = presets.collect::<Result<Vec<_>, CliError>>()?;
+    let presets = given::presets(&args.map)?;
     let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
     let run = TestRun::new(&request).map_err(failed)?;
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
@@ -167,30 +119,6 @@ fn write_tally(tally: &RunTally, out: Out<'_>) -> Result<(), CliError> {
     let verdicts = verdicts.collect::<Vec<_>>().join(", ");
     writeln!(out, "{}: {verdicts}; {traps}, {findings}", counted(tally.frames, "frame"))?;
     Ok(())
-}
-
-impl Input {
-    fn frames(&self) -> Result<Vec<CapturedFrame>, CliError> {
-        let one = |bytes| vec![CapturedFrame { at: Duration::ZERO, bytes }];
-        if let Some(digits) = &self.hex {
-            let wrong = || CliError::usage(format!("--hex {digits:?}: not hexadecimal; write two digits a byte"));
-            return Ok(one(from_hex(digits).ok_or_else(wrong)?));
-        }
-        if let Some(path) = &self.data_in {
-            return Ok(one(object_file::bytes(path, OBJECT_LEN_MAX)?));
-        }
-        let path = self.pcap.as_ref().expect("clap asks for one of the group");
-        let frames = Capture::read(&object_file::bytes(path, CAPTURE_LEN_MAX)?);
-        frames.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
-    }
-}
-
-fn failed(error: RunError) -> CliError {
-    match error {
-        RunError::Cage(_) => CliError::host_failed(error),
-        RunError::Ambiguous { .. } => CliError::usage(error),
-        RunError::Load(_) | RunError::Preset(_) | RunError::Frame { .. } => CliError::refused(error),
-    }
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {

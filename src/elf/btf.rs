@@ -169,7 +169,11 @@ impl Btf {
         Self { types, strings, sections: Vec::new() }
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Defect> {
+    /// Reads the types of a section `.BTF`, or of the kernel's file of that form.
+    ///
+    /// # Errors
+    /// [`Defect::Btf`] at the first byte that cannot be.
+    pub fn read(bytes: &[u8]) -> Result<Self, Defect> {
         let wrong = |at, what| Defect::Btf { section: ".BTF", at, what };
         let magic = bytes.first_chunk::<2>().map(|magic| u16::from_le_bytes(*magic));
         if magic != Some(MAGIC) {

@@ -115,10 +115,6 @@ impl Reader<'_> {
                 _ => return Err(self.wrong("it has a member that is no property of a map")),
             }
         }
-        if let Some(value) = map.value_type {
-            map.def.lock_offset = self.field(value, "bpf_spin_lock");
-            map.def.timer_offset = self.field(value, "bpf_timer");
-        }
         if map.def.kind == MapKind(0) {
             return Err(self.wrong("it has no `type`"));
         }
@@ -133,16 +129,6 @@ impl Reader<'_> {
             map.def.key_len = 4;
         }
         Ok(Definition { map, values_at })
-    }
-
-    /// Offset of the field of this structure in a value; the kernel knows those at the top only.
-    fn field(&self, value: TypeId, name: &str) -> Option<u32> {
-        let Kind::Struct { members, .. } = self.btf.kind(self.btf.resolve(value)?) else { return None };
-        let found = members.iter().find(|member| {
-            let field = self.btf.resolve(member.member_type);
-            field.is_some_and(|id| matches!(self.btf.kind(id), Kind::Struct { .. }) && self.btf.name(id) == name)
-        });
-        found.map(|member| member.bit_offset / 8)
     }
 
     /// The type behind a member, typedefs and qualifiers removed.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::epoch::{self, Guard};
 
-use super::{Budget, Map, MapDef, MapError, MapId};
+use super::{Budget, Map, MapDef, MapError, MapId, Pins};
 use crate::limits::{MAP_HANDLE_BASE, MAP_HANDLE_STEP, MAPS_MAX};
 
 /// All maps of a host.
@@ -21,6 +21,7 @@ pub struct MapTable {
     places: Box<[AtomicPtr<Arc<dyn Map>>]>,
     free: Mutex<Vec<u32>>,
     budget: Arc<Budget>,
+    pins: Pins,
 }
 
 impl Default for MapTable {
@@ -37,6 +38,7 @@ impl MapTable {
             places: (0..MAPS_MAX).map(|_| AtomicPtr::default()).collect(),
             free: Mutex::new((0..MAPS_MAX).rev().collect()),
             budget: Arc::default(),
+            pins: Pins::default(),
         }
     }
 
@@ -44,6 +46,12 @@ impl MapTable {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// The maps that objects share by name.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// Enters a map and gives it its number.

@@ -3,6 +3,7 @@
 //! Invariant: prints nothing and opens no file; takes and gives bytes and values.
 
 mod capture;
+mod diff;
 mod elements;
 mod hexadecimal;
 mod preset;
@@ -10,6 +11,7 @@ mod tally;
 mod test_run;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
+pub use diff::{Diff, DiffError, Difference, ModeDiff, diff};
 pub use elements::{Element, dump, dump_all, sort};
 pub use hexadecimal::{from_hex, to_hex};
 pub use preset::{Preset, PresetError};

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{LinkError, Linked, Loaded};
-use crate::elf::{Object, ObjectError, ObjectMap};
-use crate::maps::{self, Entry, Errno, Map, MapError, MapId, MapKind};
+use crate::elf::{Object, ObjectError, ObjectMap, Pinning};
+use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, MapKind, Use};
 use crate::run::World;
 
 /// An object could not be brought to life, or has no such program.
@@ -60,6 +60,17 @@ pub enum LoadError {
         inner: String,
         /// The map's answer.
         errno: Errno,
+    },
+    /// A map that objects share by name is defined otherwise by another object.
+    #[error(
+        "{object}: map {map}: another object shares a map of this name with other sizes, type or flags; define it alike or \
+         unload that object"
+    )]
+    Pinned {
+        /// Name of the object.
+        object: String,
+        /// Name of the map.
+        map: String,
     },
     /// The object has no program of this name.
     #[error("{object}: no program is called {program}; it has {}", list(.programs))]
@@ -117,6 +128,8 @@ pub struct Instance {
     maps: Vec<(MapId, Arc<dyn Map>)>,
     /// The maps' places in the world's table, which the programs keep as well.
     entries: Arc<[Arc<Entry>]>,
+    /// Its uses of the maps, which the programs do not keep.
+    _uses: Vec<Arc<Use>>,
 }
 
 impl Instance {
@@ -128,11 +141,9 @@ impl Instance {
     /// # Errors
     /// [`LoadError`] where a map cannot be made or filled; the world is as before then.
     pub fn load(world: &Arc<World>, object: &Object) -> Result<Self, LoadError> {
-        let enter = |map| {
-            let entry = world.maps.enter(make(world, &object.name, map)?);
-            entry.map_err(|source| LoadError::Map { object: object.name.clone(), source })
-        };
-        let entries: Arc<[Arc<Entry>]> = object.maps.iter().map(enter).collect::<Result<_, _>>()?;
+        let uses: Vec<Arc<Use>> =
+            object.maps.iter().map(|map| find_or_make(world, &object.name, map)).collect::<Result<_, _>>()?;
+        let entries: Arc<[Arc<Entry>]> = uses.iter().map(|used| Arc::clone(used.entry())).collect();
         let maps: Vec<_> = entries.iter().map(|entry| (entry.id(), Arc::clone(entry.map()))).collect();
         let mut programs = Vec::with_capacity(object.programs.len());
         let refused = object.refused.iter();
@@ -152,7 +163,7 @@ impl Instance {
                 }
             }
         }
-        let instance = Self { name: object.name.clone(), programs, refused, maps, entries };
+        let instance = Self { name: object.name.clone(), programs, refused, maps, entries, _uses: uses };
         for (map, (_, made)) in object.maps.iter().zip(&instance.maps) {
             instance.fill_slots(map, made.as_ref())?;
             instance.fill_inner_maps(map, made.as_ref())?;
@@ -257,23 +268,38 @@ impl Instance {
     }
 }
 
-impl Drop for Instance {
-    /// Empties its program arrays: their slots hold programs that hold the arrays.
-    fn drop(&mut self) {
-        for array in self.maps.iter().filter_map(|(_, map)| map.as_program_array()) {
-            array.clear();
-        }
+/// The map that others of its name share, or a new one.
+fn find_or_make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<Use>, LoadError> {
+    let enter = || {
+        let entry = world.maps.enter(make(world, object, map)?);
+        entry.map(Use::new).map_err(|source| LoadError::Map { object: object.to_owned(), source })
+    };
+    if map.pinning == Pinning::Own {
+        return enter();
     }
+    let (used, found) = world.maps.pins().find_or_make(&map.def.name, enter)?;
+    let shared = used.entry().map().def();
+    // As libbpf does (`map_is_reuse_compat`).
+    let alike = |def: &MapDef| (def.kind, def.key_len, def.value_len, def.max_entries, def.flags);
+    if found == Found::Shared && alike(shared) != alike(&sized(world, &map.def)) {
+        return Err(LoadError::Pinned { object: object.to_owned(), map: map.def.name.clone() });
+    }
+    Ok(used)
 }
 
-/// Makes one map and gives it its contents.
-fn make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<dyn Map>, LoadError> {
-    let mut def = map.def.clone();
+/// The definition with the sizes that the host decides.
+fn sized(world: &World, def: &MapDef) -> MapDef {
+    let mut def = def.clone();
     // As libbpf does: one slot for each processor.
     if def.kind == MapKind::PERF_EVENT_ARRAY && def.max_entries == 0 {
         def.max_entries = world.worker_count;
     }
-    let made = maps::create(&def, world.map_env());
+    def
+}
+
+/// Makes one map and gives it its contents.
+fn make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<dyn Map>, LoadError> {
+    let made = maps::create(&sized(world, &map.def), world.map_env());
     let made = made.map_err(|source| LoadError::Map { object: object.to_owned(), source })?;
     let filled = if map.contents.is_empty() { Ok(()) } else { made.host_update(&[0; 4], &map.contents, 0) };
     let done = filled.and_then(|()| if map.frozen { made.freeze() } else { Ok(()) });

@@ -40,7 +40,7 @@ fn maps_with_locks_answer_as_the_kernels() {
     for (kind, flags) in [(MapKind::ARRAY, 0), (MapKind::HASH, 0), (MapKind::HASH, 1)] {
         let cage = Cage::new().expect("address space");
         let def = def(kind, flags);
-        let (ours, theirs) = (create(&cage, &def), KernelMap::with_lock(&def).expect("a good definition"));
+        let (ours, theirs) = (create(&cage, &def), KernelMap::of(&def, None).expect("a good definition"));
         let mut random = Random::new(u64::from(kind.0));
         for operation in 0..OPERATIONS {
             let key = random.below(7).to_ne_bytes();
@@ -77,7 +77,7 @@ fn definitions_with_locks_are_refused_with_the_kernels_errno() {
                 Err(maps::MapError::Definition { errno, .. }) => Err(errno),
                 Err(other) => panic!("{other}"),
             };
-            assert_eq!(ours, KernelMap::with_lock(&def).map(drop), "{kind} flags {flags:#x}");
+            assert_eq!(ours, KernelMap::of(&def, None).map(drop), "{kind} flags {flags:#x}");
         }
     }
     let text = |def: &MapDef| {
@@ -114,7 +114,7 @@ fn programs_lock_values_as_in_the_kernel() {
     }
     for kind in [MapKind::ARRAY, MapKind::HASH] {
         let def = def(kind, 0);
-        let theirs = KernelMap::with_lock(&def).expect("a good definition");
+        let theirs = KernelMap::of(&def, None).expect("a good definition");
         let both = Both::load(ADD, &def, theirs.fd());
         let mut random = Random::new(3);
         for operation in 0..OPERATIONS {

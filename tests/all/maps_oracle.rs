@@ -7,7 +7,7 @@ use kumite::cage::Cage;
 use kumite::maps::{self, CODE_TABLES, Errno, Map, MapDef, MapEnv, MapError, MapKind, Slot};
 use kumite::verdict::ProgramKind;
 
-use crate::kernel::{self, Command, KernelMap, KernelProgram};
+use crate::kernel::{self, Batch, KernelMap, KernelProgram};
 use crate::random::Random;
 
 const OPERATIONS: u32 = 20_000;
@@ -459,15 +459,14 @@ fn batches_do_what_the_kernels_do() {
                 let elements: Vec<_> = keys.into_iter().zip(values).collect();
                 let flags = random.pick(&[0, 0, 0, 0, 1, 2, 4]);
                 let ours = ours.host_update_batch(&elements, flags);
-                let (count, answer) =
-                    theirs.batch(Command::MapUpdateBatch, None, (&mut all_keys, &mut all_values), flags);
+                let (count, answer) = theirs.batch(Batch::Update, None, (&mut all_keys, &mut all_values), flags);
                 match ours {
                     Ok(ours) => assert_eq!((ours.count, ours.end), (count, answer), "update, {at}"),
                     Err(errno) => assert_eq!(Err(errno), answer, "update with flags {flags}, {at}"),
                 }
             } else {
                 let ours = ours.host_delete_batch(&keys);
-                let (count, answer) = theirs.batch(Command::MapDeleteBatch, None, (&mut all_keys, &mut all_values), 0);
+                let (count, answer) = theirs.batch(Batch::Delete, None, (&mut all_keys, &mut all_values), 0);
                 match ours {
                     Ok(ours) => assert_eq!((ours.count, ours.end), (count, answer), "delete, {at}"),
                     Err(errno) => assert_eq!(Err(errno), answer, "delete, {at}"),
@@ -479,8 +478,7 @@ fn batches_do_what_the_kernels_do() {
             loop {
                 let batch = ours.host_lookup_batch(after.as_deref(), part).expect("it has batches");
                 let (mut keys, mut values) = (vec![0; part * key_len], vec![0; part * value_len]);
-                let (count, answer) =
-                    theirs.batch(Command::MapLookupBatch, Some(&mut place), (&mut keys, &mut values), 0);
+                let (count, answer) = theirs.batch(Batch::Lookup, Some(&mut place), (&mut keys, &mut values), 0);
                 let elements = keys.chunks(key_len).zip(values.chunks(value_len)).take(count);
                 let mut elements: Vec<_> = elements.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
                 let mut seen = batch.elements;
@@ -504,7 +502,7 @@ fn batches_do_what_the_kernels_do() {
                 }
                 let (mut keys, mut values) = (vec![0; 64 * key_len], vec![0; 64 * value_len]);
                 let lists = (&mut keys[..], &mut values[..]);
-                let (count, _) = theirs.batch(Command::MapLookupAndDeleteBatch, Some(&mut Vec::new()), lists, 0);
+                let (count, _) = theirs.batch(Batch::LookupAndDelete, Some(&mut Vec::new()), lists, 0);
                 assert_eq!(taken.expect("it can").elements.len(), count, "{at}");
                 assert_eq!(ours.next_key(None), Err(Errno::ENOENT));
             }

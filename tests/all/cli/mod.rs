@@ -1,5 +1,6 @@
 //! The binary as a user meets it: exit codes, texts, and two hosts end to end.
 
+mod diff;
 mod hosts;
 mod run;
 mod spar;

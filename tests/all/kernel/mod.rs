@@ -1,76 +1,23 @@
-//! The kernel's BPF as an oracle: bpf(2) in safe calls.
+//! The kernel's BPF as an oracle of tests: whether it is there, and readers of its events.
 //!
-//! A test asks [`available`] first; where it says no the test returns. Structures are written down here from the manual
-//! page bpf(2), each as long as the fields that the tests use; the kernel takes the rest for zero.
-//!
-//! Invariant: nothing here is attached to a device or pinned; what a test makes goes when its value is dropped.
+//! A test asks [`available`] first; where it says no the test returns.
 
-mod map;
 mod perf;
-mod program;
 mod ring;
 
-pub(crate) use map::KernelMap;
+pub(crate) use kumite::kernel::{Batch, KernelMap, KernelProgram, Refused, TestInput, stay_on_processor_0};
 pub(crate) use perf::KernelPerf;
-pub(crate) use program::{KernelProgram, Refused, TestInput};
 pub(crate) use ring::KernelRing;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use kumite::maps::Errno;
 
-/// Commands of bpf(2) that the tests use.
-#[derive(Clone, Copy)]
-pub(crate) enum Command {
-    MapCreate = 0,
-    MapLookup = 1,
-    MapUpdate = 2,
-    MapDelete = 3,
-    MapNextKey = 4,
-    ProgramLoad = 5,
-    ObjectGet = 7,
-    TestRun = 10,
-    BtfLoad = 18,
-    MapLookupAndDelete = 21,
-    MapFreeze = 22,
-    MapLookupBatch = 24,
-    MapLookupAndDeleteBatch = 25,
-    MapUpdateBatch = 26,
-    MapDeleteBatch = 27,
-}
-
-/// Calls bpf(2) with a structure whose pointers are to live memory of the right lengths.
-fn bpf<T>(command: Command, attr: &mut T) -> Result<i64, Errno> {
-    let len = size_of::<T>();
-    // SAFETY: `attr` is a structure of this command, made in this module; its pointers are to live buffers as long as its
-    // lengths say, the written ones exclusively borrowed by the caller.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command as i32, std::ptr::from_mut(attr), len) };
-    if answer < 0 {
-        return Err(Errno(std::io::Error::last_os_error().raw_os_error().expect("the last system call failed")));
-    }
-    Ok(answer)
-}
-
-/// The descriptor that a creating command answered with.
+/// The descriptor that a creating call answered with.
 fn owned_fd(answer: i64) -> OwnedFd {
     let fd = i32::try_from(answer).expect("descriptors are ints");
     // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct ObjectAttr {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
-/// `BPF_OBJ_GET`: what is pinned at a path of its file system.
-fn pinned(path: &std::path::Path) -> Result<OwnedFd, Errno> {
-    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path has no zero byte");
-    let mut attr = ObjectAttr { path: path.as_ptr() as u64, ..ObjectAttr::default() };
-    Ok(owned_fd(bpf(Command::ObjectGet, &mut attr)?))
 }
 
 /// Whether the kernel lets us use bpf(2). Where it does not, prints `skipped: no bpf(2)`.
@@ -78,8 +25,8 @@ fn pinned(path: &std::path::Path) -> Result<OwnedFd, Errno> {
 /// # Panics
 /// Where it does not and `REQUIRE_ALL=1` is set.
 pub(crate) fn available() -> bool {
-    match KernelMap::create(2, 4, 8, 1, 0) {
-        Ok(_) => true,
+    match kumite::kernel::available() {
+        Ok(()) => true,
         Err(errno) => {
             assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|value| value != "1"), "no bpf(2): {errno}");
             println!("skipped: no bpf(2) ({errno})");
@@ -94,17 +41,6 @@ pub(crate) fn frame_socket() -> OwnedFd {
     let answer = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
     assert!(answer >= 0, "the kernel makes frame sockets for root: {}", std::io::Error::last_os_error());
     owned_fd(answer.into())
-}
-
-/// Keeps the calling thread on processor 0, so that per-CPU values and LRU lists are those of one processor.
-pub(crate) fn stay_on_processor_0() {
-    // SAFETY: all-zero is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: 0 is inside the set.
-    unsafe { libc::CPU_SET(0, &mut set) };
-    // SAFETY: the set is a live local of the right type.
-    let answer = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    assert_eq!(answer, 0, "every machine has a processor 0");
 }
 
 #[test]

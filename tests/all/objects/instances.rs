@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use kumite::elf::{Object, ObjectMap};
+use kumite::elf::{Object, ObjectMap, Pinning};
 use kumite::maps::{Map, MapDef, MapKind};
 use kumite::run::{Clock, World};
 use kumite::vm::{Instance, LoadError};
@@ -208,4 +208,49 @@ fn a_perf_event_array_without_a_size_has_a_slot_for_each_worker() {
     let world = Arc::new(World::new(3, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
     let instance = Instance::load(&world, &with_maps(vec![events])).expect("a good object");
     assert_eq!(instance.maps()[0].1.def().max_entries, 3);
+}
+
+/// An object with one map that is shared by name, and nothing else.
+fn sharing(name: &str, max_entries: u32) -> Object {
+    let def = MapDef {
+        name: "flows".to_owned(),
+        kind: MapKind::HASH,
+        key_len: 4,
+        value_len: 4,
+        max_entries,
+        ..MapDef::default()
+    };
+    let map = ObjectMap { pinning: Pinning::ByName, ..ObjectMap::new(def) };
+    Object {
+        name: name.to_owned(),
+        maps: vec![map],
+        ..Object::parse("empty.o", &Builder::new().finish()).expect("empty")
+    }
+}
+
+#[test]
+fn objects_share_a_map_by_its_name_until_the_last_of_them_goes() {
+    let world = world();
+    let first = Instance::load(&world, &sharing("first.o", 8)).expect("loads");
+    let second = Instance::load(&world, &sharing("second.o", 8)).expect("loads");
+    first.map("flows").expect("there").host_update(&[1; 4], &[2; 4], 0).expect("room");
+    assert_eq!(second.map("flows").expect("there").host_lookup(&[1; 4]), Ok(vec![2; 4]));
+    drop(first);
+    let third = Instance::load(&world, &sharing("third.o", 8)).expect("loads");
+    assert_eq!(third.map("flows").expect("there").host_lookup(&[1; 4]), Ok(vec![2; 4]));
+    drop((second, third));
+    let fourth = Instance::load(&world, &sharing("fourth.o", 8)).expect("loads");
+    assert!(fourth.map("flows").expect("there").next_key(None).is_err(), "a map of its own");
+}
+
+#[test]
+fn a_shared_map_that_is_defined_otherwise_is_refused() {
+    let world = world();
+    let _first = Instance::load(&world, &sharing("first.o", 8)).expect("loads");
+    let error = Instance::load(&world, &sharing("second.o", 9)).expect_err("other sizes");
+    assert_eq!(
+        error.to_string(),
+        "second.o: map flows: another object shares a map of this name with other sizes, type or flags; define it alike or \
+         unload that object"
+    );
 }

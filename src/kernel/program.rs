@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use kumite::maps::Errno;
-
-use super::{Command, bpf, owned_fd, pinned};
+use super::{Command, KernelBtf, bpf, owned_fd, pinned};
+use crate::maps::Errno;
 
 /// Bytes of verifier log that we keep.
 const LOG_LEN: u32 = 1 << 20;
@@ -13,41 +12,51 @@ const GROWTH_MAX: usize = 4096;
 
 /// A program of the kernel; it goes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct KernelProgram {
+pub struct KernelProgram {
     fd: OwnedFd,
 }
 
 /// The kernel refused a program.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub struct Refused {
     /// What bpf(2) answered.
-    pub(crate) errno: Errno,
+    pub errno: Errno,
     /// What the verifier wrote.
-    pub(crate) log: String,
+    pub log: String,
+}
+
+impl Refused {
+    /// The last line of the log that says more than the verifier's statistics.
+    #[must_use]
+    pub fn last_line(&self) -> &str {
+        let telling =
+            |line: &&str| !line.is_empty() && !line.starts_with("processed ") && !line.contains("verification time");
+        self.log.lines().rev().find(telling).unwrap_or("no reason given")
+    }
 }
 
 /// What a program is to run on.
 #[derive(Debug, Default)]
-pub(crate) struct TestInput<'a> {
+pub struct TestInput<'a> {
     /// The packet, from the Ethernet header on.
-    pub(crate) packet: &'a [u8],
+    pub packet: &'a [u8],
     /// `struct xdp_md` or `struct __sk_buff`; empty for none.
-    pub(crate) ctx: &'a [u8],
+    pub ctx: &'a [u8],
     /// How many times; the packet is not restored between them.
-    pub(crate) repeat: u32,
+    pub repeat: u32,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct TestOutput {
+pub struct TestOutput {
     /// r0.
-    pub(crate) retval: u32,
+    pub retval: u32,
     /// The packet afterwards.
-    pub(crate) packet: Vec<u8>,
+    pub packet: Vec<u8>,
     /// The context afterwards; empty where none was given.
-    pub(crate) ctx: Vec<u8>,
+    pub ctx: Vec<u8>,
     /// Mean time of a run in nanoseconds.
-    pub(crate) mean_ns: u32,
+    pub mean_ns: u32,
 }
 
 #[repr(C)]
@@ -65,6 +74,31 @@ struct LoadAttr {
     prog_name: [u8; 16],
     prog_ifindex: u32,
     expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+}
+
+/// Where a function begins, and its type (`struct bpf_func_info`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FunctionInfo {
+    /// Slot index.
+    pub insn_off: u32,
+    /// Number of its type.
+    pub type_id: u32,
+}
+
+/// What a program may be loaded with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions<'a> {
+    /// `BPF_F_*` program flags.
+    pub flags: u32,
+    /// Its functions by ascending start; only with types.
+    pub functions: &'a [FunctionInfo],
+    /// The types that they name.
+    pub types: Option<&'a KernelBtf>,
 }
 
 #[repr(C)]
@@ -86,24 +120,42 @@ struct RunAttr {
 
 impl KernelProgram {
     /// `BPF_PROG_TYPE_SOCKET_FILTER`.
-    pub(crate) const SOCKET_FILTER: u32 = 1;
+    pub const SOCKET_FILTER: u32 = 1;
     /// `BPF_PROG_TYPE_SCHED_CLS`.
-    pub(crate) const TC: u32 = 3;
+    pub const TC: u32 = 3;
     /// `BPF_PROG_TYPE_XDP`.
-    pub(crate) const XDP: u32 = 6;
+    pub const XDP: u32 = 6;
+    /// `BPF_PROG_TYPE_FLOW_DISSECTOR`.
+    pub const FLOW_DISSECTOR: u32 = 22;
 
     /// `BPF_PROG_LOAD`: `kind` is one of the constants above, `flags` are `BPF_F_*` program flags. Maps are named by
     /// descriptor (`lddw` with src 1, or src 2 for the value of entry 0).
-    pub(crate) fn load(kind: u32, flags: u32, slots: &[[u8; 8]], license: &str) -> Result<Self, Refused> {
-        let license = std::ffi::CString::new(license).expect("a licence has no zero byte");
+    pub fn load(kind: u32, flags: u32, slots: &[[u8; 8]], license: &str) -> Result<Self, Refused> {
+        Self::load_with(kind, slots, license, &LoadOptions { flags, ..LoadOptions::default() })
+    }
+
+    /// The same with types of its functions, which callbacks need.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn load_with(kind: u32, slots: &[[u8; 8]], license: &str, options: &LoadOptions<'_>) -> Result<Self, Refused> {
+        let refused = |errno| Refused { errno, log: String::new() };
+        let license = std::ffi::CString::new(license).map_err(|_| refused(Errno::EINVAL))?;
+        let count = |len: usize| u32::try_from(len).map_err(|_| refused(Errno::E2BIG));
         let mut attr = LoadAttr {
             prog_type: kind,
-            insn_cnt: u32::try_from(slots.len()).expect("a test's program"),
+            insn_cnt: count(slots.len())?,
             insns: slots.as_ptr() as u64,
             license: license.as_ptr() as u64,
-            prog_flags: flags,
+            prog_flags: options.flags,
             ..LoadAttr::default()
         };
+        if let Some(types) = options.types {
+            attr.prog_btf_fd = types.fd();
+            attr.func_info_rec_size = count(size_of::<FunctionInfo>())?;
+            attr.func_info = options.functions.as_ptr() as u64;
+            attr.func_info_cnt = count(options.functions.len())?;
+        }
         if let Ok(answer) = bpf(Command::ProgramLoad, &mut attr) {
             return Ok(Self { fd: owned_fd(answer) });
         }
@@ -122,17 +174,17 @@ impl KernelProgram {
     }
 
     /// A program that is pinned.
-    pub(crate) fn open(path: &std::path::Path) -> Result<Self, Errno> {
+    pub fn open(path: &std::path::Path) -> Result<Self, Errno> {
         Ok(Self { fd: pinned(path)? })
     }
 
     /// Its descriptor, for program arrays.
-    pub(crate) fn fd(&self) -> i32 {
+    pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 
     /// `BPF_PROG_TEST_RUN`.
-    pub(crate) fn test_run(&self, input: &TestInput<'_>) -> Result<TestOutput, Errno> {
+    pub fn test_run(&self, input: &TestInput<'_>) -> Result<TestOutput, Errno> {
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a test's input");
         let pointer = |bytes: &[u8]| if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 };
         let mut packet = vec![0u8; input.packet.len() + GROWTH_MAX];

@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use kumite::maps::{Errno, MapDef, MapKind};
-
-use super::{Command, bpf, owned_fd, pinned};
+use super::types::{TypeId, Types};
+use super::{Command, KernelBtf, bpf, owned_fd, pinned};
+use crate::maps::{Errno, MapDef, MapKind};
 
 /// A map of the kernel; it goes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct KernelMap {
+pub struct KernelMap {
     fd: OwnedFd,
     key_len: usize,
     value_len: usize,
@@ -55,67 +55,28 @@ struct BatchAttr {
     flags: u64,
 }
 
-#[repr(C)]
-struct TypesAttr {
-    types: u64,
-    log: u64,
-    types_len: u32,
-    log_len: u32,
-    log_level: u32,
-}
-
-/// `BPF_BTF_LOAD`: type 1 is `u32`, type 3 a structure with a lock.
-fn lock_types() -> Result<OwnedFd, Errno> {
-    const STRUCT: u32 = 4 << 24;
-    let strings = b"\0u32\0val\0bpf_spin_lock\0a\0lock\0b\0c\0value\0";
-    let words: [u32; _] = [
-        // u32: an integer of 32 bits.
-        1,
-        1 << 24,
-        4,
-        32, // struct bpf_spin_lock { u32 val; }
-        9,
-        STRUCT | 1,
-        4,
-        5,
-        1,
-        0, // struct value { u32 a; struct bpf_spin_lock lock; u32 b, c; }
-        34,
-        STRUCT | 4,
-        16,
-        23,
-        1,
-        0,
-        25,
-        2,
-        32,
-        30,
-        1,
-        64,
-        32,
-        1,
-        96,
-    ];
-    let types_len = u32::try_from(size_of_val(&words)).expect("a few words");
-    let strings_len = u32::try_from(strings.len()).expect("a few words");
-    let header = [0x0001_eb9f, 24, 0, types_len, types_len, strings_len];
-    let mut bytes = header.map(u32::to_ne_bytes).as_flattened().to_vec();
-    bytes.extend(words.map(u32::to_ne_bytes).as_flattened());
-    bytes.extend(strings);
-    let types_len = u32::try_from(bytes.len()).expect("a few words");
-    let mut attr = TypesAttr { types: bytes.as_ptr() as u64, log: 0, types_len, log_len: 0, log_level: 0 };
-    Ok(owned_fd(bpf(Command::BtfLoad, &mut attr)?))
+/// What a batch command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// `BPF_MAP_LOOKUP_BATCH`.
+    Lookup,
+    /// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`.
+    LookupAndDelete,
+    /// `BPF_MAP_UPDATE_BATCH`.
+    Update,
+    /// `BPF_MAP_DELETE_BATCH`.
+    Delete,
 }
 
 impl KernelMap {
     /// `BPF_MAP_CREATE`, with the numbers as the kernel has them.
-    pub(crate) fn create(kind: u32, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> Result<Self, Errno> {
+    pub fn create(kind: u32, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> Result<Self, Errno> {
         let kind = MapKind(kind);
         Self::of(&MapDef { kind, key_len, value_len, max_entries, flags, ..MapDef::default() }, None)
     }
 
     /// `BPF_MAP_CREATE` of a definition; a map of maps is given a map that its inner maps are to be like.
-    pub(crate) fn of(def: &MapDef, inner: Option<&Self>) -> Result<Self, Errno> {
+    pub fn of(def: &MapDef, inner: Option<&Self>) -> Result<Self, Errno> {
         let mut attr = CreateAttr {
             map_type: def.kind.0,
             key_size: def.key_len,
@@ -126,32 +87,19 @@ impl KernelMap {
             map_extra: def.extra,
             ..CreateAttr::default()
         };
+        // A lock or a timer is found by its type alone.
+        let typed = typed(def)?;
+        if let Some((types, key, value)) = &typed {
+            attr.btf_fd = types.fd();
+            (attr.btf_key_type_id, attr.btf_value_type_id) = (key.0, value.0);
+        }
         let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
         let value_len = Self::whole_value_len(def.kind.0, def.value_len);
         Ok(Self { fd, key_len: def.key_len as usize, value_len })
     }
 
-    /// A map whose values are `struct { u32 a; struct bpf_spin_lock lock; u32 b, c; }`; the definition's sizes must fit.
-    pub(crate) fn with_lock(def: &MapDef) -> Result<Self, Errno> {
-        assert_eq!((def.key_len, def.value_len, def.lock_offset), (4, 16, Some(4)), "as the types say");
-        let types = lock_types()?;
-        let mut attr = CreateAttr {
-            map_type: def.kind.0,
-            key_size: def.key_len,
-            value_size: def.value_len,
-            max_entries: def.max_entries,
-            map_flags: def.flags,
-            btf_fd: types.as_raw_fd().cast_unsigned(),
-            btf_key_type_id: 1,
-            btf_value_type_id: 3,
-            ..CreateAttr::default()
-        };
-        let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
-        Ok(Self { fd, key_len: 4, value_len: Self::whole_value_len(def.kind.0, def.value_len) })
-    }
-
     /// A map that is pinned; the caller knows its type and lengths.
-    pub(crate) fn open(path: &std::path::Path, kind: u32, key_len: u32, value_len: u32) -> Result<Self, Errno> {
+    pub fn open(path: &std::path::Path, kind: u32, key_len: u32, value_len: u32) -> Result<Self, Errno> {
         let value_len = Self::whole_value_len(kind, value_len);
         Ok(Self { fd: pinned(path)?, key_len: key_len as usize, value_len })
     }
@@ -163,7 +111,7 @@ impl KernelMap {
     }
 
     /// The records of a ring buffer of `len` bytes that nobody has read: those submitted, in order.
-    pub(crate) fn records(&self, len: u32) -> Vec<Vec<u8>> {
+    pub fn records(&self, len: u32) -> Vec<Vec<u8>> {
         const PAGE_LEN: usize = 4096;
         const BUSY: u32 = 1 << 31;
         const DISCARDED: u32 = 1 << 30;
@@ -205,19 +153,19 @@ impl KernelMap {
     }
 
     /// How many values a per-CPU element has.
-    pub(crate) fn possible_processors() -> usize {
+    pub fn possible_processors() -> usize {
         let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
         let last = text.trim().rsplit(['-', ',']).next().expect("rsplit gives at least one part");
         last.parse::<usize>().expect("a number") + 1
     }
 
     /// Bytes of a value as bpf(2) gives and takes it.
-    pub(crate) fn value_len(&self) -> usize {
+    pub fn value_len(&self) -> usize {
         self.value_len
     }
 
     /// Its descriptor, for `lddw` and program arrays.
-    pub(crate) fn fd(&self) -> i32 {
+    pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 
@@ -234,12 +182,12 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_ELEM`. An empty key stands for none (queues).
-    pub(crate) fn lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub fn lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         self.lookup_by(Command::MapLookup, key)
     }
 
     /// `BPF_MAP_LOOKUP_ELEM` with flags.
-    pub(crate) fn lookup_with(&self, key: &[u8], flags: u64) -> Result<Vec<u8>, Errno> {
+    pub fn lookup_with(&self, key: &[u8], flags: u64) -> Result<Vec<u8>, Errno> {
         let mut value = vec![0; self.value_len];
         let mut attr = self.elem(Some(key), flags);
         attr.value = value.as_mut_ptr() as u64;
@@ -249,9 +197,9 @@ impl KernelMap {
 
     /// One of the batch commands on keys and values that lie one behind the other, as many as the keys make or `count` says.
     /// How many were done, and the answer; `place` is where a walk goes on.
-    pub(crate) fn batch(
+    pub fn batch(
         &self,
-        command: Command,
+        what: Batch,
         place: Option<&mut Vec<u8>>,
         (keys, values): (&mut [u8], &mut [u8]),
         flags: u64,
@@ -270,6 +218,12 @@ impl KernelMap {
             elem_flags: flags,
             flags: 0,
         };
+        let command = match what {
+            Batch::Lookup => Command::MapLookupBatch,
+            Batch::LookupAndDelete => Command::MapLookupAndDeleteBatch,
+            Batch::Update => Command::MapUpdateBatch,
+            Batch::Delete => Command::MapDeleteBatch,
+        };
         let answer = bpf(command, &mut attr).map(drop);
         if let Some(place) = place {
             *place = out;
@@ -278,7 +232,7 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`. An empty key stands for none (queues).
-    pub(crate) fn lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         self.lookup_by(Command::MapLookupAndDelete, key)
     }
 
@@ -291,7 +245,7 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_UPDATE_ELEM`. An empty key stands for none (queues).
-    pub(crate) fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
+    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
         assert_eq!(value.len(), self.value_len, "the kernel reads as many bytes");
         let mut attr = self.elem(Some(key).filter(|key| !key.is_empty()), flags);
         attr.value = value.as_ptr() as u64;
@@ -299,7 +253,7 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_ELEM` of a bloom filter: whether it holds the value.
-    pub(crate) fn holds(&self, value: &[u8]) -> Result<(), Errno> {
+    pub fn holds(&self, value: &[u8]) -> Result<(), Errno> {
         assert_eq!(value.len(), self.value_len, "the kernel reads as many bytes");
         let mut value = value.to_vec();
         let mut attr = self.elem(None, 0);
@@ -308,12 +262,12 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_DELETE_ELEM`.
-    pub(crate) fn delete(&self, key: &[u8]) -> Result<(), Errno> {
+    pub fn delete(&self, key: &[u8]) -> Result<(), Errno> {
         bpf(Command::MapDelete, &mut self.elem(Some(key), 0)).map(drop)
     }
 
     /// `BPF_MAP_GET_NEXT_KEY`.
-    pub(crate) fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
+    pub fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
         let mut next = vec![0; self.key_len];
         let mut attr = self.elem(key, 0);
         attr.value = next.as_mut_ptr() as u64;
@@ -322,8 +276,26 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_FREEZE`.
-    pub(crate) fn freeze(&self) -> Result<(), Errno> {
+    pub fn freeze(&self) -> Result<(), Errno> {
         let mut fd = self.fd().cast_unsigned();
         bpf(Command::MapFreeze, &mut fd).map(drop)
     }
+}
+
+/// Types of key and value, where the value holds what the kernel finds by its type.
+fn typed(def: &MapDef) -> Result<Option<(KernelBtf, TypeId, TypeId)>, Errno> {
+    let mut types = Types::new();
+    let mut fields = Vec::new();
+    if let Some(offset) = def.lock_offset {
+        fields.push(("lock", types.lock(), offset));
+    }
+    if let Some(offset) = def.timer_offset {
+        fields.push(("timer", types.timer(), offset));
+    }
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let key = types.key(def.key_len);
+    let value = types.structure("value", def.value_len, &fields);
+    Ok(Some((KernelBtf::load(&types)?, key, value)))
 }

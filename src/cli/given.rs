@@ -1,0 +1,92 @@
+//! What commands that run programs on frames are given alike: frames, and what maps hold before.
+//!
+//! Invariant: everything is read and checked for form before any program runs.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{CliError, object_file};
+use crate::limits::{CAPTURE_LEN_MAX, OBJECT_LEN_MAX, PRESET_LEN_MAX};
+use crate::report::{Capture, CapturedFrame, Preset, RunError, from_hex};
+
+/// Where the frames come from.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Input {
+    /// One frame as a file of its bytes
+    #[arg(long, value_name = "FILE")]
+    data_in: Option<PathBuf>,
+    /// One frame in hexadecimal
+    #[arg(long, value_name = "DIGITS")]
+    hex: Option<String>,
+    /// Frames of a capture, pcap or pcapng
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+}
+
+/// What `--map` names.
+#[derive(Clone, Debug)]
+pub(super) struct PresetPlace {
+    map: String,
+    path: PathBuf,
+}
+
+/// A text that names no map and file.
+#[derive(Debug, thiserror::Error)]
+#[error("map {text:?}: no file is named; write NAME=FILE.json")]
+pub(super) struct NoPresetPlace {
+    text: String,
+}
+
+impl FromStr for PresetPlace {
+    type Err = NoPresetPlace;
+
+    fn from_str(text: &str) -> Result<Self, NoPresetPlace> {
+        let parts = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
+        let (map, path) = parts.ok_or_else(|| NoPresetPlace { text: text.to_owned() })?;
+        Ok(Self { map: map.to_owned(), path: path.into() })
+    }
+}
+
+/// Reads what maps are to hold before.
+///
+/// # Errors
+/// [`CliError`] where a file cannot be read or is no text.
+pub(super) fn presets(places: &[PresetPlace]) -> Result<Vec<Preset>, CliError> {
+    let read = |PresetPlace { map, path }: &PresetPlace| {
+        let text = String::from_utf8(object_file::bytes(path, PRESET_LEN_MAX)?);
+        let json = text.map_err(|_| CliError::refused(format!("{}: not UTF-8; write JSON", path.display())))?;
+        Ok(Preset { map: map.clone(), json })
+    };
+    places.iter().map(read).collect()
+}
+
+impl Input {
+    /// Reads the frames.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) fn frames(&self) -> Result<Vec<CapturedFrame>, CliError> {
+        let one = |bytes| vec![CapturedFrame { at: Duration::ZERO, bytes }];
+        if let Some(digits) = &self.hex {
+            let wrong = || CliError::usage(format!("--hex {digits:?}: not hexadecimal; write two digits a byte"));
+            return Ok(one(from_hex(digits).ok_or_else(wrong)?));
+        }
+        if let Some(path) = &self.data_in {
+            return Ok(one(object_file::bytes(path, OBJECT_LEN_MAX)?));
+        }
+        let path = self.pcap.as_ref().expect("clap asks for one of the group");
+        let frames = Capture::read(&object_file::bytes(path, CAPTURE_LEN_MAX)?);
+        frames.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
+    }
+}
+
+/// The exit code that belongs to a run that could not be.
+pub(super) fn failed(error: RunError) -> CliError {
+    match error {
+        RunError::Cage(_) => CliError::host_failed(error),
+        RunError::Ambiguous { .. } => CliError::usage(error),
+        RunError::Load(_) | RunError::Preset(_) | RunError::Frame { .. } => CliError::refused(error),
+    }
+}

@@ -1,0 +1,196 @@
+//! Kumite's objects in the kernel: maps made and filled alike, programs loaded from the same instructions.
+//!
+//! Invariant: nothing is pinned or attached; what was made goes when the value is dropped.
+
+use super::types::Types;
+use super::{FunctionInfo, KernelBtf, KernelMap, KernelProgram, LoadOptions, Refused};
+use crate::elf::{Object, ObjectMap};
+use crate::isa::{self, Does, Insn};
+use crate::maps::{Errno, MapKind};
+use crate::program::Program;
+use crate::verdict::ProgramKind;
+
+/// An object cannot be brought into the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// bpf(2) is not ours to use, or not there.
+    #[error("kernel: bpf(2) answers {errno}; run as root where the kernel has BPF")]
+    Unavailable {
+        /// Its answer.
+        errno: Errno,
+    },
+    /// A map cannot be made or filled.
+    #[error("kernel: map {map}: {what} ({errno}); see the type of the map")]
+    Map {
+        /// Name of the map.
+        map: String,
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The verifier refused the program.
+    #[error("kernel: {program}: {errno}: {reason}; the kernel cannot be compared with")]
+    Program {
+        /// Name of the program.
+        program: String,
+        /// The kernel's answer.
+        errno: Errno,
+        /// The end of the verifier's log.
+        reason: String,
+    },
+    /// The kernel does not run the program on a packet.
+    #[error("kernel: {program}: it cannot be run on a packet ({errno}); choose another program or other packets")]
+    Run {
+        /// Name of the program.
+        program: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The kernel has no programs of this kind.
+    #[error("kernel: {program}: it has no programs of kind {kind}; choose another program")]
+    Kind {
+        /// Name of the program.
+        program: String,
+        /// Its kind.
+        kind: &'static str,
+    },
+}
+
+/// A program of the same object that is to be in a slot of a program array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedSlot {
+    /// The array, counting the object's maps.
+    pub map: usize,
+    /// Which slot.
+    pub slot: u32,
+    /// Name of the program.
+    pub program: String,
+}
+
+/// Types of maps whose elements bpf(2) walks and gives out as the bytes that programs see.
+pub const HAS_ELEMENTS: [MapKind; 7] = [
+    MapKind::HASH,
+    MapKind::ARRAY,
+    MapKind::PERCPU_HASH,
+    MapKind::PERCPU_ARRAY,
+    MapKind::LRU_HASH,
+    MapKind::LRU_PERCPU_HASH,
+    MapKind::LPM_TRIE,
+];
+
+/// An object in the kernel.
+#[derive(Debug)]
+pub struct KernelObject {
+    maps: Vec<KernelMap>,
+    /// Programs in slots of program arrays: kept for as long as the arrays.
+    _linked: Vec<KernelProgram>,
+    program: KernelProgram,
+}
+
+impl KernelObject {
+    /// Loads a program of an object with all the object's maps, and the programs that are to be in slots of its program arrays.
+    ///
+    /// # Errors
+    /// [`KernelError`].
+    pub fn load(object: &Object, program: &Program, slots: &[LinkedSlot]) -> Result<Self, KernelError> {
+        super::available().map_err(|errno| KernelError::Unavailable { errno })?;
+        let maps = object.maps.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+        for (index, map) in object.maps.iter().enumerate() {
+            for (slot, name) in &map.inner_maps {
+                let Some(inner) = object.maps.iter().position(|map| map.def.name == *name) else { continue };
+                let put = maps[index].update(&slot.to_ne_bytes(), &maps[inner].fd().to_ne_bytes(), 0);
+                put.map_err(|errno| failed(map, "an inner map cannot be put in", errno))?;
+            }
+        }
+        let license = object.license.as_deref().unwrap_or("GPL");
+        let mut linked = Vec::new();
+        for LinkedSlot { map, slot, program } in slots {
+            let (Some(target), Some(array)) = (object.program(program), maps.get(*map)) else { continue };
+            let loaded = load(target, &maps, license)?;
+            let put = array.update(&slot.to_ne_bytes(), &loaded.fd().to_ne_bytes(), 0);
+            put.map_err(|errno| failed(&object.maps[*map], "a program cannot be put in", errno))?;
+            linked.push(loaded);
+        }
+        let program = load(program, &maps, license)?;
+        Ok(Self { maps, _linked: linked, program })
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &KernelProgram {
+        &self.program
+    }
+
+    /// The maps, in the object's order.
+    #[must_use]
+    pub fn maps(&self) -> &[KernelMap] {
+        &self.maps
+    }
+}
+
+fn failed(map: &ObjectMap, what: &'static str, errno: Errno) -> KernelError {
+    KernelError::Map { map: map.def.name.clone(), what, errno }
+}
+
+/// Makes one map and gives it its contents.
+fn make(map: &ObjectMap) -> Result<KernelMap, KernelError> {
+    let def = &map.def;
+    let inner = def.inner.as_ref().map(|inner| KernelMap::of(inner, None)).transpose();
+    let inner = inner.map_err(|errno| failed(map, "its inner map cannot be made", errno))?;
+    let made = KernelMap::of(def, inner.as_ref());
+    let made = made.map_err(|errno| failed(map, "it cannot be made", errno))?;
+    if !map.contents.is_empty() {
+        made.update(&[0; 4], &map.contents, 0).map_err(|errno| failed(map, "it cannot be filled", errno))?;
+    }
+    if map.frozen {
+        made.freeze().map_err(|errno| failed(map, "it cannot be frozen", errno))?;
+    }
+    Ok(made)
+}
+
+/// Loads a program whose maps are these, in the object's order.
+fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelProgram, KernelError> {
+    let kind = match program.kind() {
+        ProgramKind::Xdp => KernelProgram::XDP,
+        ProgramKind::Tc => KernelProgram::TC,
+        ProgramKind::SocketFilter => KernelProgram::SOCKET_FILTER,
+        ProgramKind::FlowDissector => KernelProgram::FLOW_DISSECTOR,
+        ProgramKind::Raw => {
+            return Err(KernelError::Kind { program: program.name().to_owned(), kind: program.kind().name() });
+        }
+    };
+    let insns: Vec<Insn> = program.insns().iter().map(|insn| bind(insn, maps)).collect();
+    let mut types = Types::new();
+    let functions: Vec<FunctionInfo> = program
+        .functions()
+        .iter()
+        .map(|function| FunctionInfo {
+            insn_off: u32::try_from(function.start).expect("programs are short"),
+            type_id: types.function(&function.name).0,
+        })
+        .collect();
+    let refused = |refused: &Refused| KernelError::Program {
+        program: program.name().to_owned(),
+        errno: refused.errno,
+        reason: refused.last_line().to_owned(),
+    };
+    let types = KernelBtf::load(&types)
+        .map_err(|errno| refused(&Refused { errno, log: "types of its functions".to_owned() }))?;
+    let options = LoadOptions { flags: 0, functions: &functions, types: Some(&types) };
+    KernelProgram::load_with(kind, &isa::encode(&insns), license, &options).map_err(|error| refused(&error))
+}
+
+/// Names maps by descriptor.
+fn bind(insn: &Insn, maps: &[KernelMap]) -> Insn {
+    let [index, offset] = [insn.imm & 0xffff_ffff, insn.imm >> 32 & 0xffff_ffff];
+    let fd = usize::try_from(index).ok().and_then(|index| maps.get(index)).map_or(-1, KernelMap::fd);
+    let fd = i64::from(fd) & 0xffff_ffff;
+    if insn.does == Does::LoadMapByIndex {
+        Insn { does: Does::LoadMap, imm: fd, ..*insn }
+    } else if insn.does == Does::LoadMapValueByIndex {
+        Insn { does: Does::LoadMapValue, imm: offset << 32 | fd, ..*insn }
+    } else {
+        *insn
+    }
+}

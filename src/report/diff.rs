@@ -1,0 +1,247 @@
+//! One program on the same frames here and in the kernel, compared: what `kumite diff` and the tests tell.
+//!
+//! Maps are made and filled alike on both sides and kept from frame to frame; at the end their contents are compared. What
+//! depends on the moment or on chance (time, random numbers, the order of an LRU map) differs by nature.
+//!
+//! Invariant: the kernel runs on processor 0 alone, whose per-CPU values are those of our only worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::hexadecimal::to_hex;
+use super::test_run::{FrameReport, RunError, RunRequest, TestRun};
+use crate::elf::Object;
+use crate::kernel::{self, HAS_ELEMENTS, KernelError, KernelMap, KernelObject, LinkedSlot, TestInput};
+use crate::limits::DIFFERENCES_MAX;
+use crate::maps::{Errno, Map, MapKind};
+use crate::vm::Mode;
+
+/// A program cannot be compared with the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// It does not run here.
+    #[error("{0}")]
+    Run(#[from] RunError),
+    /// It does not run in the kernel.
+    #[error("{0}")]
+    Kernel(#[from] KernelError),
+}
+
+/// What a comparison found.
+#[derive(Debug, Serialize)]
+pub struct Diff {
+    /// Name of the program.
+    pub prog: String,
+    /// Frames that the kernel ran the program on.
+    pub frames: usize,
+    /// Frames that the kernel makes no packet of: they end within their network header.
+    pub refused: usize,
+    /// What each mode did.
+    pub modes: Vec<ModeDiff>,
+}
+
+impl Diff {
+    /// Whether every mode did all that the kernel did.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.modes.iter().all(|mode| mode.different == 0)
+    }
+}
+
+/// What a mode did otherwise than the kernel.
+#[derive(Debug, Serialize)]
+pub struct ModeDiff {
+    /// Name of the mode.
+    pub mode: &'static str,
+    /// Return values, packets, contexts and map elements that differ.
+    pub different: usize,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that differs.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// Which frame, from 1; none for what maps hold at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame: Option<usize>,
+    /// What: `return value`, `packet`, or an element of a map.
+    pub part: String,
+    /// What the kernel has.
+    pub kernel: String,
+    /// What we have.
+    pub kumite: String,
+}
+
+/// What one side did: a frame's return value and bytes, in order, then the elements of each map.
+struct Side {
+    frames: Vec<Option<(String, String)>>,
+    maps: Vec<(String, Elements)>,
+}
+
+/// Elements by key, as text.
+type Elements = BTreeMap<String, String>;
+
+/// Runs the program on each frame in the kernel and in these modes, and compares.
+///
+/// # Errors
+/// [`DiffError`] where one side cannot run it.
+pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Result<Diff, DiffError> {
+    let first = TestRun::new(request)?;
+    TestRun::check(frames.iter().copied())?;
+    let program = first.program().linked().program();
+    kernel::stay_on_processor_0();
+    let theirs = KernelObject::load(request.object, program, &slots(&first))?;
+    let expected = in_kernel(request.object, &theirs, &first, frames)?;
+    let refused = expected.frames.iter().filter(|frame| frame.is_none()).count();
+    let mut report =
+        Diff { prog: program.name().to_owned(), frames: frames.len() - refused, refused, modes: Vec::new() };
+    for mode in modes {
+        let run = TestRun::new(request)?;
+        report.modes.push(compare(&expected, &here(&run, *mode, frames, &expected)?, mode.name()));
+    }
+    Ok(report)
+}
+
+/// Programs in the slots of program arrays.
+fn slots(run: &TestRun) -> Vec<LinkedSlot> {
+    let guard = crossbeam::epoch::pin();
+    let mut found = Vec::new();
+    for (index, (_, map)) in run.instance().maps().iter().enumerate() {
+        let Some(array) = map.as_program_array() else { continue };
+        let filled = (0..array.slot_count()).filter_map(|slot| Some((slot, array.slot(slot, &guard)?)));
+        found.extend(filled.map(|(slot, held)| LinkedSlot { map: index, slot, program: held.name.clone() }));
+    }
+    found
+}
+
+/// Whether the elements of such maps can be compared: bytes that mean the same on both sides, readable by bpf(2).
+fn is_comparable(map: &dyn Map) -> bool {
+    let def = map.def();
+    map.as_program_array().is_none() && def.inner.is_none() && HAS_ELEMENTS.contains(&def.kind)
+}
+
+/// Gives the kernel's maps what ours hold.
+fn fill(object: &Object, theirs: &KernelObject, run: &TestRun) -> Result<(), KernelError> {
+    for (index, ((_, map), kernel_map)) in run.instance().maps().iter().zip(theirs.maps()).enumerate() {
+        let def = map.def();
+        // What is frozen was filled when it was made.
+        if !is_comparable(map.as_ref()) || object.maps[index].frozen {
+            continue;
+        }
+        let mut key = map.next_key(None).ok();
+        while let Some(at) = key {
+            if let Ok(mut value) = map.host_lookup(&at) {
+                // Values of the kernel's other processors are zero.
+                value.resize(kernel_map.value_len(), 0);
+                let zero = def.kind == MapKind::ARRAY && value.iter().all(|byte| *byte == 0);
+                let put = if zero { Ok(()) } else { kernel_map.update(&at, &value, 0) };
+                put.map_err(|errno| KernelError::Map { map: def.name.clone(), what: "it cannot be filled", errno })?;
+            }
+            key = map.next_key(Some(&at)).ok();
+        }
+    }
+    Ok(())
+}
+
+fn in_kernel(object: &Object, theirs: &KernelObject, run: &TestRun, frames: &[&[u8]]) -> Result<Side, DiffError> {
+    fill(object, theirs, run)?;
+    let mut side = Side { frames: Vec::with_capacity(frames.len()), maps: Vec::new() };
+    for frame in frames {
+        match theirs.program().test_run(&TestInput { packet: frame, ctx: &[], repeat: 1 }) {
+            Ok(output) => side.frames.push(Some((output.retval.to_string(), to_hex(&output.packet)))),
+            Err(Errno::EINVAL) => side.frames.push(None),
+            Err(errno) => {
+                let program = run.program().linked().program().name().to_owned();
+                return Err(KernelError::Run { program, errno }.into());
+            }
+        }
+    }
+    for ((_, map), kernel_map) in run.instance().maps().iter().zip(theirs.maps()) {
+        let def = map.def();
+        if map.as_ring_buffer().is_some() {
+            let records = kernel_map.records(def.max_entries);
+            side.maps.push((def.name.clone(), numbered(records.iter().map(|record| to_hex(record)))));
+        } else if is_comparable(map.as_ref()) {
+            side.maps.push((def.name.clone(), elements_in_kernel(kernel_map, def.value_len as usize)));
+        }
+    }
+    Ok(side)
+}
+
+fn elements_in_kernel(map: &KernelMap, value_len: usize) -> Elements {
+    let mut elements = Elements::new();
+    let mut key = map.next_key(None).ok();
+    while let Some(at) = key {
+        if let Ok(value) = map.lookup(&at) {
+            elements.insert(to_hex(&at), to_hex(value.get(..value_len).unwrap_or(&value)));
+        }
+        key = map.next_key(Some(&at)).ok();
+    }
+    elements
+}
+
+fn numbered(values: impl Iterator<Item = String>) -> Elements {
+    values.enumerate().map(|(number, value)| (format!("record {number}"), value)).collect()
+}
+
+fn here(run: &TestRun, mode: Mode, frames: &[&[u8]], expected: &Side) -> Result<Side, DiffError> {
+    let compared = frames.iter().zip(&expected.frames).filter(|(_, theirs)| theirs.is_some());
+    let compared: Vec<&[u8]> = compared.map(|(frame, _)| *frame).collect();
+    let mut side = Side { frames: Vec::with_capacity(compared.len()), maps: Vec::new() };
+    for report in run.reports(mode, 1, compared) {
+        let FrameReport { retval, meta_out, data_out, trap, .. } = report?;
+        let answer = trap.unwrap_or_else(|| retval.to_string());
+        // The kernel gives metadata out with the packet.
+        side.frames.push(Some((answer, meta_out + &data_out)));
+    }
+    for (_, map) in run.instance().maps() {
+        let def = map.def();
+        if let Some(ring) = map.as_ring_buffer() {
+            let mut records = Vec::new();
+            ring.read(|record| records.push(to_hex(record)));
+            side.maps.push((def.name.clone(), numbered(records.into_iter())));
+        } else if is_comparable(map.as_ref()) {
+            let elements = walk(map.as_ref()).map(|(key, value)| {
+                let own = value.get(..def.value_len as usize).unwrap_or(&value);
+                (to_hex(&key), to_hex(own))
+            });
+            side.maps.push((def.name.clone(), elements.collect()));
+        }
+    }
+    Ok(side)
+}
+
+/// All elements of a map that nobody changes meanwhile.
+fn walk(map: &dyn Map) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let keys = std::iter::successors(map.next_key(None).ok(), |key| map.next_key(Some(key)).ok());
+    keys.filter_map(|key| Some((key.clone(), map.host_lookup(&key).ok()?)))
+}
+
+fn compare(theirs: &Side, ours: &Side, mode: &'static str) -> ModeDiff {
+    let mut diff = ModeDiff { mode, different: 0, differences: Vec::new() };
+    let mut tell = |frame: Option<usize>, part: &str, kernel: &str, kumite: &str| {
+        if kernel == kumite {
+            return;
+        }
+        diff.different += 1;
+        if diff.differences.len() < DIFFERENCES_MAX {
+            let (kernel, kumite) = (kernel.to_owned(), kumite.to_owned());
+            diff.differences.push(Difference { frame, part: part.to_owned(), kernel, kumite });
+        }
+    };
+    let compared = (1..).zip(&theirs.frames).filter_map(|(number, frame)| Some((number, frame.as_ref()?)));
+    for ((number, theirs), ours) in compared.zip(ours.frames.iter().flatten()) {
+        tell(Some(number), "return value", &theirs.0, &ours.0);
+        tell(Some(number), "packet", &theirs.1, &ours.1);
+    }
+    for ((name, theirs), (_, ours)) in theirs.maps.iter().zip(&ours.maps) {
+        let keys: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+        let value = |elements: &Elements, key: &String| elements.get(key).map_or("absent", String::as_str).to_owned();
+        for key in keys {
+            tell(None, &format!("map {name}, {key}"), &value(theirs, key), &value(ours, key));
+        }
+    }
+    diff
+}
