@@ -95,6 +95,16 @@ pub const LOCK_WORK: u64 = 1 << 20;
 pub const RUN_RECORDS_MAX: usize = 32;
 /// Differences from the kernel that a comparison tells of each mode; the rest are counted.
 pub const DIFFERENCES_MAX: usize = 16;
+/// Timers of a host's programs.
+pub const TIMERS_MAX: usize = 1 << 20;
+/// Timers whose functions a worker calls in one turn, so that frames do not wait for long.
+pub const TURN_TIMERS_MAX: usize = 16;
+/// Dynamic pointers that one run can have.
+pub const RUN_DYNPTRS_MAX: usize = 32;
+/// Sockets of a host's own table.
+pub const SOCKETS_MAX: usize = 1024;
+/// References to sockets that one run can hold at a time.
+pub const RUN_SOCKETS_MAX: usize = 32;
 /// Findings that verify mode keeps of one run; the first ones tell the story.
 pub const FINDINGS_MAX: usize = 64;
 /// Bytes at the start of a chunk that `bpf_xdp_adjust_head` and `_meta` may not reach; the kernel keeps its `xdp_frame`

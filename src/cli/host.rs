@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::asking::{DEFAULT, typed_local, write_json};
+use super::surroundings::Surroundings;
 use super::wire::Wire;
 use super::{CliError, Exit, Form, Out, books, object_file};
 use crate::control::api::{self, Desk};
@@ -66,6 +67,8 @@ pub(super) struct Args {
     /// IPv6 address that is answered for
     #[arg(long, value_name = "ADDRESS")]
     ip6: Option<Ipv6Addr>,
+    #[command(flatten)]
+    surroundings: Surroundings,
     /// Control socket
     #[arg(long, value_name = "unix:PATH", default_value = DEFAULT)]
     api: Address,
@@ -92,6 +95,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         (signal(SignalKind::terminate()).map_err(machine)?, signal(SignalKind::interrupt()).map_err(machine)?)
     };
     let host = Host::start(config).map_err(CliError::host_failed)?;
+    args.surroundings.furnish(host.world())?;
     for path in &args.load {
         load(&host, path, &args.said)?;
     }

@@ -18,6 +18,7 @@ mod books;
 mod bytes;
 mod given;
 mod object_file;
+mod surroundings;
 mod table;
 mod usage;
 mod wire;

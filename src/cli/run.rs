@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::given::{self, Input, PresetPlace, failed};
+use super::surroundings::Surroundings;
 use super::table::{counted, grouped};
 use super::{CliError, Exit, Out, object_file};
 use crate::report::{Capture, CapturedFrame, FrameReport, RunRequest, RunTally, TestRun, dump_all, from_hex};
@@ -38,6 +39,8 @@ pub(super) struct Args {
     /// Put elements into a map first
     #[arg(long, value_name = "NAME=FILE.json")]
     map: Vec<PresetPlace>,
+    #[command(flatten)]
+    surroundings: Surroundings,
     /// Write the contents of all maps afterwards, in the form that --map takes
     #[arg(long, value_name = "FILE")]
     dump_maps: Option<PathBuf>,
@@ -72,6 +75,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let presets = given::presets(&args.map)?;
     let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
     let run = TestRun::new(&request).map_err(failed)?;
+    args.surroundings.furnish(run.world())?;
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
         writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
     }

@@ -7,16 +7,17 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::counters::{Tally, TurnRuns};
 use super::events::{Event, Events};
 use super::plan::{Attached, Plan};
 use super::{Addresses, WIRE_IFINDEX};
-use crate::limits::{BURST_MAX, FRAME_LEN_MAX, LONG_RUN_SLOTS};
+use crate::limits::{BURST_MAX, FRAME_LEN_MAX, LONG_RUN_SLOTS, TURN_TIMERS_MAX};
 use crate::port::{Burst, Frame, Outbox, Pool, Port};
 use crate::run::{Context, Run};
 use crate::verdict::Verdict;
-use crate::vm::Outcome;
+use crate::vm::{Mode, Outcome, fire};
 
 /// Watches turns. A watcher that does nothing costs nothing: turns are compiled for each.
 pub trait Probe {
@@ -127,9 +128,52 @@ impl<'w, P: Port> Turn<'w, P> {
         let judged = waiting - self.burst.count();
         let sent = self.send_from_outbox();
         self.copy_port_counts();
-        let moved = judged + sent + usize::from(refused.total() > 0);
+        let moved = judged + sent + usize::from(refused.total() > 0) + self.fire_timers(plan);
         self.tally.turns += u64::from(moved > 0);
         moved
+    }
+
+    /// Calls the functions of programs' timers that are due; says how many.
+    fn fire_timers(&mut self, plan: &Plan) -> usize {
+        let world = self.run.world;
+        // Most hosts have no timers, and those that have none due read a clock here and nothing more.
+        let soonest = world.timers.soonest_ns();
+        if soonest == u64::MAX || soonest > world.clock.now_ns() {
+            return 0;
+        }
+        let mode = plan.xdp.as_ref().map_or(Mode::Fast, |attached| attached.mode);
+        let mut count = 0;
+        while count < TURN_TIMERS_MAX {
+            match catch_unwind(AssertUnwindSafe(|| fire(&mut self.run, mode, plan.fuel))) {
+                Ok(None) => break,
+                Ok(Some((program, outcome))) => self.tell_of_timer(program.linked().program().name(), &outcome),
+                Err(panic) => {
+                    let worker = self.run.head.worker;
+                    self.events.tell(Event::Panic { worker, text: panic_text(&*panic) });
+                }
+            }
+            count += 1;
+        }
+        count
+    }
+
+    fn tell_of_timer(&self, program: &str, outcome: &Outcome) {
+        if let Some(trap) = &outcome.trap {
+            self.events.tell(Event::Trap { program: program.to_owned(), text: trap.to_string() });
+        }
+        for finding in &self.run.findings {
+            self.events.tell(Event::Finding { program: program.to_owned(), text: finding.to_string() });
+        }
+    }
+
+    /// How long the next timer of a program is away; a long time where there is none.
+    pub(super) fn until_timer(&self) -> Duration {
+        let world = self.run.world;
+        let soonest = world.timers.soonest_ns();
+        if soonest == u64::MAX {
+            return Duration::MAX;
+        }
+        Duration::from_nanos(soonest.saturating_sub(world.clock.now_ns()))
     }
 
     fn judge_burst<B: Probe>(&mut self, attached: &Attached, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) {
@@ -314,7 +358,7 @@ impl<'w, P: Port> Turn<'w, P> {
         &self.outbox
     }
 
-    pub(super) fn wait(&mut self, timeout: std::time::Duration) {
+    pub(super) fn wait(&mut self, timeout: Duration) {
         self.port.wait(&mut self.pool, timeout);
     }
 

@@ -1,10 +1,10 @@
 //! A worker: a thread with a port, a pool, a stack page and a context of its own.
 //!
 //! Idle, it polls for some microseconds and then blocks in its port, from where frames, the traffic source, a new plan
-//! and the end wake it.
+//! and the end wake it, or a program's timer that is due.
 //!
-//! Invariant: shares nothing but counters, plans, queues and maps with other threads, and waits for none of them longer than
-//! a plan is handed out or a map is changed.
+//! Invariant: shares nothing but counters, plans, queues and the world with other threads, and waits for none of them longer
+//! than a plan is handed out, a map is changed or two pointers are exchanged.
 
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -149,7 +149,7 @@ impl<P: Port> Worker<'_, P> {
             crossbeam::epoch::pin().flush();
             self.seat.wake.begin_sleep();
             if !called() && !self.turn.outbox().has_ready() {
-                self.turn.wait(Duration::from_millis(WAIT_MS_MAX));
+                self.turn.wait(self.turn.until_timer().min(Duration::from_millis(WAIT_MS_MAX)));
             }
             self.seat.wake.end_sleep();
             idle_since = None;

@@ -8,7 +8,7 @@ use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
 use crate::limits::LOOPS_MAX;
 use crate::maps::Errno;
-use crate::run::{Callback, Iteration, Run, Step};
+use crate::run::{Callback, Code, Iteration, Run, Step, code_start};
 use crate::trap::TrapKind;
 
 #[expect(clippy::cast_possible_truncation, reason = "the kernel's parameter is 32 bits of r1")]
@@ -75,6 +75,11 @@ pub fn resume(iteration: &mut Iteration, run: &mut Run<'_>, returned: Option<u64
             }
             *done += 1;
             Ok(Step::Call([u64::from(*done - 1), *ctx, 0, 0, 0]))
+        }
+        Iteration::Timer { timer, code, program } => {
+            let start = code_start(*code).expect("the engine found the function");
+            let set = run.world.timers.set_code(*timer, Code { program: *program, start });
+            Ok(Step::Done(set.map_or_else(Errno::to_r0, |()| 0)))
         }
         Iteration::Elements { map, part, waiting, done, ctx } => {
             if stop {

@@ -1,4 +1,4 @@
-//! The format language of `bpf_trace_printk`: `%[flags][width]conversion` with d i u x X (l, ll), c, s, p and p's kinds.
+//! The format language of `bpf_trace_printk`, `bpf_trace_vprintk` and `bpf_snprintf`: `%[flags][width]conversion` with d i u x X (l, ll), c, s, p and p's kinds.
 //!
 //! What is refused and with which errno is the kernel's (`bpf_bprintf_prepare` of `kernel/bpf/helpers.c`), and so is the
 //! text (`lib/vsprintf.c`), but for `%p`, which shows the guest address where the kernel shows a hash of its own.
@@ -10,6 +10,9 @@ use crate::maps::Errno;
 /// Bytes that all arguments of one line may take in the kernel's buffer for them.
 const ARGS_LEN_MAX: usize = 512;
 
+/// Arguments of one line at most; the kernel's `MAX_BPRINTF_VARARGS`.
+pub(super) const ARGS_MAX: usize = 12;
+
 /// Reads guest memory for `%s` and `%pI4`.
 pub(super) trait Source {
     /// The string at a guest address without its NUL, at most `len_max` bytes of it; `None` where it is not readable.
@@ -18,12 +21,13 @@ pub(super) trait Source {
     fn bytes(&self, addr: u64, into: &mut [u8]);
 }
 
-/// The text that a format and its arguments make.
+/// The text that a format and its arguments make. An address that would begin behind `room` bytes is left out, as in the
+/// kernel, so that not even its length counts.
 ///
 /// # Errors
 /// `EINVAL` for a format that the kernel refuses, `ENOSPC` for arguments that are too long together.
-pub(super) fn format(format: &[u8], args: [u64; 3], source: &dyn Source) -> Result<Vec<u8>, Errno> {
-    let mut line = Line { text: Vec::new(), args: &args, args_len: 0, source };
+pub(super) fn format(format: &[u8], args: &[u64], room: u64, source: &dyn Source) -> Result<Vec<u8>, Errno> {
+    let mut line = Line { text: Vec::new(), args, args_len: 0, room, source };
     let mut rest = format;
     while let Some((&byte, after)) = rest.split_first() {
         if byte.is_ascii_control() && !is_space(byte) {
@@ -65,6 +69,7 @@ struct Line<'a> {
     text: Vec<u8>,
     args: &'a [u64],
     args_len: usize,
+    room: u64,
     source: &'a dyn Source,
 }
 
@@ -185,7 +190,9 @@ impl<'a> Line<'a> {
             [kind @ (b'i' | b'I'), version @ (b'4' | b'6'), rest @ ..] => {
                 let text = self.internet_address(*kind, *version, arg);
                 self.take_room(text.len() + 1)?;
-                self.text.extend_from_slice(text.as_bytes());
+                if (self.text.len() as u64) < self.room {
+                    self.text.extend_from_slice(text.as_bytes());
+                }
                 Ok(behind_word(rest))
             }
             _ => Err(Errno::EINVAL),
@@ -279,7 +286,7 @@ mod tests {
     }
 
     fn text(text: &str, args: [u64; 3]) -> Result<String, Errno> {
-        format(text.as_bytes(), args, &Memory).map(|bytes| String::from_utf8(bytes).expect("ASCII"))
+        format(text.as_bytes(), &args, 1024, &Memory).map(|bytes| String::from_utf8(bytes).expect("ASCII"))
     }
 
     #[test]

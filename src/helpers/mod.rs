@@ -11,17 +11,24 @@
 mod callback;
 mod check;
 mod checksum;
+mod dynptr;
 mod format;
 mod map_elements;
 mod map_values;
 mod perf_event;
+mod probe;
 mod redirect;
 mod redirect_map;
 mod ring_buffer;
+mod route;
+mod socket;
 mod spin_lock;
 mod surroundings;
+mod syncookie;
 mod tail_call;
+mod text;
 mod time;
+mod timer;
 mod trace;
 mod unresolved;
 mod xdp_frame;
@@ -93,10 +100,24 @@ pub enum Arg {
     MemReadOrNull,
     /// Bytes that the helper fills, as many as the next argument says.
     MemWrite,
+    /// A string that a NUL ends.
+    Text,
+    /// An address that may be any.
+    Probed,
+    /// So many readable bytes.
+    Bytes(u32),
+    /// So many bytes that the helper fills.
+    BytesOut(u32),
+    /// So many bytes that the helper reads and writes.
+    BytesInOut(u32),
     /// Length of the memory before it, above zero.
     Len,
     /// Length of the memory before it, or zero.
     LenOrZero,
+    /// A timer in a map value.
+    Timer,
+    /// A socket that a helper found.
+    Socket,
     /// A record that the ring buffer reserved.
     RingRecord,
     /// A lock in a map's value: four bytes.
@@ -116,6 +137,12 @@ pub enum Ret {
     Void,
     /// A value of the map in r1, or NULL.
     MapValueOrNull,
+    /// A socket (`struct bpf_sock`) or NULL.
+    SocketOrNull,
+    /// What is known of a connection (`struct bpf_tcp_sock`), or NULL.
+    TcpSocketOrNull,
+    /// Part of what a dynamic pointer means, or NULL.
+    SliceOrNull,
     /// Memory of as many bytes as argument 2 says, or NULL.
     MemOrNull,
 }
@@ -140,6 +167,7 @@ pub static HELPERS: &[&Helper] = &[
     &map_elements::MAP_LOOKUP_ELEM,
     &map_elements::MAP_UPDATE_ELEM,
     &map_elements::MAP_DELETE_ELEM,
+    &probe::PROBE_READ,
     &time::KTIME_GET_NS,
     &trace::TRACE_PRINTK,
     &surroundings::GET_PRANDOM_U32,
@@ -150,15 +178,31 @@ pub static HELPERS: &[&Helper] = &[
     &checksum::CSUM_DIFF,
     &surroundings::GET_NUMA_NODE_ID,
     &xdp_frame::XDP_ADJUST_HEAD,
+    &probe::PROBE_READ_STR,
     &redirect_map::REDIRECT_MAP,
     &xdp_frame::XDP_ADJUST_META,
     &xdp_frame::XDP_ADJUST_TAIL,
+    &route::FIB_LOOKUP,
+    &socket::SK_LOOKUP_TCP,
+    &socket::SK_LOOKUP_UDP,
+    &socket::SK_RELEASE,
     &map_values::MAP_PUSH_ELEM,
     &map_values::MAP_POP_ELEM,
     &map_values::MAP_PEEK_ELEM,
     &spin_lock::SPIN_LOCK,
     &spin_lock::SPIN_UNLOCK,
+    &socket::SK_FULLSOCK,
+    &socket::TCP_SOCK,
+    &socket::GET_LISTENER_SOCK,
+    &socket::SKC_LOOKUP_TCP,
+    &syncookie::TCP_CHECK_SYNCOOKIE,
+    &text::STRTOL,
+    &text::STRTOUL,
+    &syncookie::TCP_GEN_SYNCOOKIE,
+    &probe::PROBE_READ_KERNEL,
+    &probe::PROBE_READ_KERNEL_STR,
     &time::JIFFIES64,
+    &socket::SK_ASSIGN,
     &time::KTIME_GET_BOOT_NS,
     &ring_buffer::RINGBUF_OUTPUT,
     &ring_buffer::RINGBUF_RESERVE,
@@ -166,12 +210,32 @@ pub static HELPERS: &[&Helper] = &[
     &ring_buffer::RINGBUF_DISCARD,
     &ring_buffer::RINGBUF_QUERY,
     &time::KTIME_GET_COARSE_NS,
+    &route::CHECK_MTU,
     &callback::FOR_EACH_MAP_ELEM,
+    &text::SNPRINTF,
+    &timer::TIMER_INIT,
+    &timer::TIMER_SET_CALLBACK,
+    &timer::TIMER_START,
+    &timer::TIMER_CANCEL,
+    &trace::TRACE_VPRINTK,
     &callback::LOOP,
+    &text::STRNCMP,
     &xdp_frame::XDP_GET_BUFF_LEN,
     &xdp_frame::XDP_LOAD_BYTES,
     &xdp_frame::XDP_STORE_BYTES,
     &map_elements::MAP_LOOKUP_PERCPU_ELEM,
+    &dynptr::DYNPTR_FROM_MEM,
+    &dynptr::RINGBUF_RESERVE_DYNPTR,
+    &dynptr::RINGBUF_SUBMIT_DYNPTR,
+    &dynptr::RINGBUF_DISCARD_DYNPTR,
+    &dynptr::DYNPTR_READ,
+    &dynptr::DYNPTR_WRITE,
+    &dynptr::DYNPTR_DATA,
+    &syncookie::TCP_RAW_GEN_SYNCOOKIE_IPV4,
+    &syncookie::TCP_RAW_GEN_SYNCOOKIE_IPV6,
+    &syncookie::TCP_RAW_CHECK_SYNCOOKIE_IPV4,
+    &syncookie::TCP_RAW_CHECK_SYNCOOKIE_IPV6,
+    &time::KTIME_GET_TAI_NS,
     &unresolved::UNRESOLVED,
 ];
 

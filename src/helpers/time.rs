@@ -74,3 +74,19 @@ pub(super) static KTIME_GET_COARSE_NS: Helper = Helper {
     kinds: &[],
     body: ktime_get_coarse_ns,
 };
+
+fn ktime_get_tai_ns(run: &mut Run<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(run.world.clock.tai_ns())
+}
+
+/// `u64 bpf_ktime_get_tai_ns()`: nanoseconds of the atomic clock since 1970.
+pub(super) static KTIME_GET_TAI_NS: Helper = Helper {
+    id: 208,
+    name: "ktime_get_tai_ns",
+    args: &[],
+    ret: Ret::Integer,
+    cost: 32,
+    frame: Frame::Keeps,
+    kinds: &[],
+    body: ktime_get_tai_ns,
+};

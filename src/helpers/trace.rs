@@ -1,9 +1,10 @@
-//! `bpf_trace_printk`: a line for the person who watches. `kernel/trace/bpf_trace.c`.
+//! `bpf_trace_printk`, `bpf_trace_vprintk`: a line for the person who watches. `kernel/trace/bpf_trace.c`.
 //!
 //! Invariant: a line is at most [`LINE_LEN_MAX`] bytes, whatever the program asks for.
 
 use super::check::place;
 use super::format::{self, Source};
+use super::text::words;
 use super::{Arg, Frame, Helper, Ret};
 use crate::cage::Cage;
 use crate::isa::Size;
@@ -13,6 +14,8 @@ use crate::trap::{Access, TrapKind};
 
 /// Bytes of a line that are kept; the kernel's buffer without its NUL.
 const LINE_LEN_MAX: usize = 1023;
+/// That buffer.
+const LINE_ROOM: u64 = 1024;
 
 impl Source for Cage {
     fn string(&self, addr: u64, len_max: usize) -> Option<Vec<u8>> {
@@ -40,14 +43,19 @@ fn trace_printk(run: &mut Run<'_>, [text, len, first, second, third]: [u64; 5]) 
     let world = run.world;
     let line = place(6, 1).copied(run, text, range.len(), |text| {
         let end = text.iter().position(|byte| *byte == 0).ok_or(Errno::EINVAL)?;
-        format::format(&text[..end], [first, second, third], &*world.cage)
+        format::format(&text[..end], &[first, second, third], LINE_ROOM, &*world.cage)
     })?;
+    Ok(write(run, line))
+}
+
+/// Hands a line to whoever watches; gives its length, or why there is none.
+fn write(run: &Run<'_>, line: Result<Vec<u8>, Errno>) -> u64 {
     match line {
-        Err(errno) => Ok(errno.to_r0()),
+        Err(errno) => errno.to_r0(),
         Ok(line) => {
             let shown = String::from_utf8_lossy(&line[..line.len().min(LINE_LEN_MAX)]);
-            (world.trace)(shown.strip_suffix('\n').unwrap_or(&shown));
-            Ok(line.len() as u64)
+            (run.world.trace)(shown.strip_suffix('\n').unwrap_or(&shown));
+            line.len() as u64
         }
     }
 }
@@ -62,4 +70,30 @@ pub(super) static TRACE_PRINTK: Helper = Helper {
     frame: Frame::Keeps,
     kinds: &[],
     body: trace_printk,
+};
+
+fn trace_vprintk(run: &mut Run<'_>, [text, len, data, data_len, _]: [u64; 5]) -> Result<u64, TrapKind> {
+    let range = place(177, 1).some_memory(run, text, len, Access::Read)?;
+    let (args, count) = match words(run, place(177, 3), data, data_len)? {
+        Ok(args) => args,
+        Err(errno) => return Ok(errno.to_r0()),
+    };
+    let cage = &*run.world.cage;
+    let line = place(177, 1).copied(run, text, range.len(), |text| {
+        let end = text.iter().position(|byte| *byte == 0).ok_or(Errno::EINVAL)?;
+        format::format(&text[..end], &args[..count], LINE_ROOM, cage)
+    })?;
+    Ok(write(run, line))
+}
+
+/// `long bpf_trace_vprintk(fmt, fmt_size, data, data_len)`: as `bpf_trace_printk` with up to twelve arguments in memory.
+pub(super) static TRACE_VPRINTK: Helper = Helper {
+    id: 177,
+    name: "trace_vprintk",
+    args: &[Arg::MemRead, Arg::Len, Arg::MemReadOrNull, Arg::LenOrZero],
+    ret: Ret::Integer,
+    cost: 4096,
+    frame: Frame::Keeps,
+    kinds: &[],
+    body: trace_vprintk,
 };

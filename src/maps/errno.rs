@@ -40,14 +40,18 @@ errno! {
     EFAULT "Bad address.",
     EBUSY "In use.",
     EEXIST "The element exists.",
+    ENODEV "No such interface.",
     EINVAL "Invalid argument.",
     ENOSPC "No room.",
     ERANGE "Out of range.",
     EOVERFLOW "Too large.",
-    ENODEV "No such device.",
     EDEADLK "Would deadlock.",
     EOPNOTSUPP "Not supported.",
     EPROTO "Protocol error.",
+    EPROTONOSUPPORT "The protocol is not supported.",
+    ESOCKTNOSUPPORT "The type of socket is not supported.",
+    EAFNOSUPPORT "The address family is not supported.",
+    ENETUNREACH "The network is not reached.",
 }
 
 impl Errno {

@@ -149,6 +149,12 @@ impl Map for Hash {
         self.table.delete(key)
     }
 
+    fn element_at(&self, addr: u32) -> Option<(Vec<u8>, u32)> {
+        let place = self.values.place_at(addr)?;
+        let key = self.table.key_at(place)?;
+        Some((key, self.values.addr(place, WorkerIndex(0))?))
+    }
+
     fn part_count(&self) -> Option<u32> {
         Some(self.table.chain_count())
     }

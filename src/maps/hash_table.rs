@@ -142,6 +142,15 @@ impl HashTable {
         self.bucket(hash).observe(look)
     }
 
+    /// Key of the element in a place, if one is there.
+    pub(super) fn key_at(&self, place: u32) -> Option<Vec<u8>> {
+        if u64::from(place) >= self.shape.place_count() {
+            return None;
+        }
+        let key = self.nodes.key(place);
+        (self.find(&key) == Some(place)).then_some(key)
+    }
+
     /// As [`HashTable::find`], for programs: an LRU map keeps what they look up.
     #[inline]
     pub(super) fn find_used(&self, key: &[u8]) -> Option<u32> {

@@ -398,6 +398,14 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Key and guest address of the element whose value an address lies in; `None` where there is none, or where workers have
+    /// values of their own.
+    fn element_at(&self, addr: u32) -> Option<(Vec<u8>, u32)> {
+        let layout = self.array_layout().filter(|layout| layout.worker_stride == 0)?;
+        let index = addr.checked_sub(layout.addr)?.checked_div(layout.stride)?;
+        (index < layout.count).then(|| (index.to_ne_bytes().to_vec(), layout.addr + index * layout.stride))
+    }
+
     /// In how many parts the map is walked whole by `bpf_for_each_map_elem`; `None` where it is not.
     fn part_count(&self) -> Option<u32> {
         None

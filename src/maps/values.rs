@@ -104,6 +104,12 @@ impl Values {
         (run < self.run_count).then(|| self.region.addr() + run * self.worker_stride + place * self.stride)
     }
 
+    /// The place whose value an address lies in, where there is one value for all workers.
+    pub(super) fn place_at(&self, addr: u32) -> Option<u32> {
+        let offset = addr.checked_sub(self.region.addr()).filter(|_| self.worker_stride == 0)?;
+        (u64::from(offset) < self.region.len()).then(|| offset / self.stride)
+    }
+
     fn offset(&self, place: u32, run: u32) -> u64 {
         u64::from(run) * u64::from(self.worker_stride) + u64::from(place) * u64::from(self.stride)
     }

@@ -20,13 +20,14 @@ use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{
     BURST_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, TAIL_RESERVE,
+    TURN_TIMERS_MAX,
 };
 use crate::maps::{Target, WorkerIndex};
-use crate::run::{Clock, Context, Redirect, Run, Window, World};
+use crate::run::{Clock, Context, Finding, Redirect, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::jit::TranslateError;
-use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome};
+use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome, fire};
 
 /// Longest frame that a run takes.
 const FRAME_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
@@ -107,6 +108,9 @@ pub struct FrameReport {
     /// Where a redirect helper sent the frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<RedirectReport>,
+    /// Timers that were due after it, whose functions were called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<TimerReport>,
     /// Mean nanoseconds of a run from the moment when its frame is in place, where it was repeated; not below a tenth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_ns: Option<f64>,
@@ -127,6 +131,17 @@ pub struct FindingReport {
     pub insn: usize,
     /// What happened, in words.
     pub what: String,
+}
+
+/// A call of a timer's function.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimerReport {
+    /// Name of the program whose function it is.
+    pub prog: String,
+    /// Why the call stopped early, in words.
+    pub trap: Option<String>,
+    /// What verify mode noticed.
+    pub findings: Vec<FindingReport>,
 }
 
 /// Target of a redirect.
@@ -203,6 +218,12 @@ impl TestRun {
         &self.instance
     }
 
+    /// The world that it runs in.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
     /// The program that runs.
     #[must_use]
     pub fn program(&self) -> &Arc<Loaded> {
@@ -272,7 +293,23 @@ impl TestRun {
             mean_ns = Some(mean_ns_of(elapsed, repeat - 1));
         }
         drop(guard);
-        self.report_of(run, mode, &outcome, mean_ns)
+        let report = self.report_of(run, mode, &outcome, mean_ns);
+        FrameReport { timers: self.fire_timers(run, mode), ..report }
+    }
+
+    /// Calls the functions of timers that are due, a bounded number.
+    fn fire_timers(&self, run: &mut Run<'_>, mode: Mode) -> Vec<TimerReport> {
+        let mut reports = Vec::new();
+        while reports.len() < TURN_TIMERS_MAX
+            && let Some((program, outcome)) = fire(run, mode, FUEL_DEFAULT)
+        {
+            reports.push(TimerReport {
+                prog: program.linked().program().name().to_owned(),
+                trap: outcome.trap.as_ref().map(ToString::to_string),
+                findings: run.findings.iter().map(finding_report).collect(),
+            });
+        }
+        reports
     }
 
     /// Makes the run ready for the frame in a place.
@@ -317,12 +354,6 @@ impl TestRun {
         #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits count, as in the kernel")]
         let retval = outcome.r0 as u32;
         let verdict = if outcome.trap.is_some() { Verdict::Aborted } else { Verdict::of(program.kind(), retval) };
-        let finding = |finding: &crate::run::Finding| FindingReport {
-            id: finding.id,
-            prog: finding.program.clone(),
-            insn: finding.pc,
-            what: finding.what.clone(),
-        };
         // The kernel puts zeros where it took the link header off.
         let link =
             if run.kind == ProgramKind::SocketFilter { "00".repeat(FRAME_LEN_MIN as usize) } else { String::new() };
@@ -337,7 +368,8 @@ impl TestRun {
             tail_calls: outcome.tail_calls,
             trap: outcome.trap.as_ref().map(ToString::to_string),
             trace: std::mem::take(&mut *lock(&self.trace)),
-            findings: run.findings.iter().map(finding).collect(),
+            findings: run.findings.iter().map(finding_report).collect(),
+            timers: Vec::new(),
             redirect: run.redirect.map(|target| match target {
                 Redirect { target: Target::Port(ifindex), flags } => RedirectReport { ifindex, target: None, flags },
                 Redirect { target, flags } => RedirectReport { ifindex: 0, target: Some(target.to_string()), flags },
@@ -358,6 +390,10 @@ pub fn try_load(object: &Object) -> Result<Instance, RunError> {
 /// A world of one worker.
 fn world(trace: Box<dyn Fn(&str) + Send + Sync>) -> Result<Arc<World>, CageError> {
     World::new(1, Clock::Monotonic, trace).map(Arc::new)
+}
+
+fn finding_report(finding: &Finding) -> FindingReport {
+    FindingReport { id: finding.id, prog: finding.program.clone(), insn: finding.pc, what: finding.what.clone() }
 }
 
 fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {

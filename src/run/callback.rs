@@ -6,6 +6,7 @@
 //!
 //! Invariant: holds no address of generated code; the engine finds the function by its handle, and traps where it is none.
 
+use super::TimerPlace;
 use crate::limits::{CODE_HANDLE_BASE, PROGRAM_SLOTS_MAX};
 
 /// What a program holds in a register that refers to one of its functions: no address of the cage, so nothing can be read
@@ -60,6 +61,24 @@ pub enum Iteration {
         /// Handed to each call.
         ctx: u64,
     },
+    /// `bpf_timer_set_callback`: no call yet.
+    Timer {
+        /// The timer.
+        timer: TimerPlace,
+        /// Handle of the function.
+        code: u64,
+        /// Number of the program that asks.
+        program: u32,
+    },
+}
+
+impl Iteration {
+    /// Says which program asks; the engine knows it.
+    pub fn set_program(&mut self, id: u32) {
+        if let Self::Timer { program, .. } = self {
+            *program = id;
+        }
+    }
 }
 
 /// What an engine is to do next.

@@ -7,21 +7,34 @@
 
 mod callback;
 mod context;
+mod cookies;
+mod dynptrs;
 mod finding;
+mod programs;
 mod records;
 mod redirect;
+pub mod routes;
+mod siphash;
 mod skb;
+pub mod sockets;
+mod timers;
 mod window;
 mod world;
 
 pub use callback::{Callback, Iteration, Step, code_handle, code_start};
 pub use context::Context;
+pub use cookies::{Cookies, Ends};
+pub use dynptrs::{Dynptr, Dynptrs};
 pub use finding::{Finding, Severity};
+pub use programs::Programs;
 pub use records::{Record, Records};
 pub use redirect::Redirect;
 pub use skb::{PacketType, Skb, TunnelKey, Vlan};
+pub use timers::{Code, Due, TimerClock, TimerPlace, Timers};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
+
+use sockets::References;
 
 use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN};
 use crate::maps::{WorkerIndex, release_lock};
@@ -120,6 +133,14 @@ pub struct Run<'w> {
     pub records: Records,
     /// Guest address of the lock that the run holds.
     pub lock: Option<u32>,
+    /// Sockets that were looked up and not yet released.
+    pub sockets: References,
+    /// Guest address of the socket that the packet was assigned to.
+    pub assigned: Option<u32>,
+    /// Dynamic pointers that the program has made.
+    pub dynptrs: Dynptrs,
+    /// The timer whose function is being called.
+    pub timer: Option<TimerPlace>,
     /// Calls that the helper's body asks for; the engine takes them at once.
     pub callback: Option<Callback>,
     /// Helpers that are calling back, one inside the other.
@@ -167,6 +188,10 @@ impl<'w> Run<'w> {
             callback_depth: 0,
             records: Records::default(),
             lock: None,
+            sockets: References::default(),
+            dynptrs: Dynptrs::default(),
+            timer: None,
+            assigned: None,
             trap: None,
             work_left: FUEL_DEFAULT,
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
@@ -191,6 +216,9 @@ impl<'w> Run<'w> {
         self.callback_depth = 0;
         self.trap = None;
         self.findings.clear();
+        self.assigned = None;
+        self.sockets.clear();
+        self.dynptrs.clear();
         self.discard_records();
     }
 

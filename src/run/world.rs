@@ -3,6 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::cookies::Cookies;
+use super::programs::Programs;
+use super::routes::{RouteTable, Routes};
+use super::sockets::SocketTable;
+use super::timers::Timers;
 use crate::cage::{Cage, CageError, Region};
 use crate::limits::{CALL_FRAMES_MAX, MAP_KEY_LEN_MAX};
 use crate::maps::{MapEnv, MapTable, WorkerIndex};
@@ -35,6 +40,18 @@ impl Clock {
         self.read(libc::CLOCK_MONOTONIC_COARSE)
     }
 
+    /// Nanoseconds of the atomic clock since 1970 (`bpf_ktime_get_tai_ns`).
+    #[must_use]
+    pub fn tai_ns(self) -> u64 {
+        self.read(libc::CLOCK_TAI)
+    }
+
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn real_ns(self) -> u64 {
+        self.read(libc::CLOCK_REALTIME)
+    }
+
     fn read(self, clock: libc::clockid_t) -> u64 {
         match self {
             Self::Fixed(now_ns) => now_ns,
@@ -65,6 +82,16 @@ pub struct World {
     pub trace: TraceSink,
     /// Link address of the host; zeros as on the kernel's loopback interface, where `BPF_PROG_TEST_RUN` runs.
     pub link_address: [u8; 6],
+    /// The host's routes, neighbours and interfaces; the loopback interface alone at first.
+    pub routes: RouteTable,
+    /// The host's sockets; none at first.
+    pub sockets: SocketTable,
+    /// Timers of the host's programs.
+    pub timers: Timers,
+    /// The host's programs by number.
+    pub programs: Programs,
+    /// The secret of the host's SYN cookies.
+    pub cookies: Cookies,
     /// Keys that helpers show to functions that they call back: for each worker as many of the longest as calls can nest.
     keys: Region,
 }
@@ -80,7 +107,21 @@ impl World {
     pub fn new(worker_count: u32, clock: Clock, trace: TraceSink) -> Result<Self, CageError> {
         let cage = Cage::new()?;
         let keys = cage.alloc(u64::from(KEYS_LEN) * u64::from(worker_count), "keys of called-back functions")?;
-        Ok(Self { cage, maps: Arc::new(MapTable::new()), worker_count, clock, trace, link_address: [0; 6], keys })
+        let sockets = SocketTable::new(&cage)?;
+        Ok(Self {
+            cage,
+            maps: Arc::new(MapTable::new()),
+            worker_count,
+            clock,
+            trace,
+            link_address: [0; 6],
+            routes: RouteTable::new(Routes::of_loopback()),
+            sockets,
+            timers: Timers::default(),
+            programs: Programs::default(),
+            cookies: Cookies::random(),
+            keys,
+        })
     }
 
     /// Guest address where a worker's helper shows a key to the function that it calls back, `depth` such helpers nested.

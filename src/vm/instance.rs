@@ -156,7 +156,10 @@ impl Instance {
         for program in &object.programs {
             match Linked::link(Arc::clone(program), Arc::clone(world), maps.clone().into()) {
                 Ok(linked) => {
-                    programs.push(Arc::new(Loaded::new(Arc::new(linked.keeping(Arc::new(Arc::clone(&entries)))))))
+                    let loaded = Arc::new(Loaded::new(Arc::new(linked.keeping(Arc::new(Arc::clone(&entries))))));
+                    let id = loaded.linked().id();
+                    world.programs.add(id, &(Arc::clone(&loaded) as _));
+                    programs.push(loaded);
                 }
                 Err(error) => {
                     refused.push(RefusedProgram { name: program.name().to_owned(), refusal: Refusal::Link(error) });

@@ -82,6 +82,23 @@ impl Loaded {
         outcome
     }
 
+    /// Runs one of its functions that can be called back, the one that begins at slot `start`. The caller has made the run
+    /// ready: reset, and without a frame.
+    ///
+    /// # Panics
+    /// If there is no such function: who keeps a function's place had it found.
+    pub fn run_callback(&self, mode: Mode, run: &mut Run<'_>, start: usize, args: [u64; 5]) -> Outcome {
+        let outcome = match (mode, &self.fast, &self.instrumented) {
+            (Mode::Fast, Ok(native), _) => native.run_callback(run, start, args),
+            (Mode::Instrumented, _, Ok(native)) => native.run_callback(run, start, args),
+            (Mode::Fast | Mode::Instrumented | Mode::Verify, _, _) => {
+                interp::run_callback(&self.linked, run, start, args)
+            }
+        };
+        run.discard_records();
+        outcome
+    }
+
     /// What a program array holds of it.
     #[must_use]
     pub fn slot(self: &Arc<Self>) -> Slot {

@@ -27,6 +27,7 @@ mod loaded;
 mod mode;
 mod outcome;
 mod plugin;
+mod timers;
 
 pub use instance::{Instance, LoadError, Refusal, RefusedProgram};
 pub use link::{LinkError, Linked};
@@ -34,3 +35,4 @@ pub use loaded::Loaded;
 pub use mode::Mode;
 pub use outcome::{Outcome, TrapAt};
 pub use plugin::{PluginError, vm_plugin};
+pub use timers::fire;

@@ -9,6 +9,7 @@
 //! | `fuel N` | fuel of the run |
 //! | `map NAME TYPE KEY VALUE ENTRIES` | a map; programs name it by its place, from 0 |
 //! | `element MAP KEY` | value of an element before the run, in hexadecimal |
+//! | `sockets` | sockets of the host, as `--sockets` takes them |
 //! | `asm NAME` | a program; the first is run |
 //! | `slot MAP INDEX NAME` | a program in a program array |
 //! | `memory`, `frame` | bytes in hexadecimal; `00*60` repeats |
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kumite::maps::{Map, MapDef, MapId, MapKind, Target};
+use kumite::run::sockets::Socket;
 use kumite::verdict::ProgramKind;
 use kumite::vm::{Loaded, Mode};
 
@@ -119,6 +121,9 @@ impl<'case> Scene<'case> {
         }
         for section in scene.all("element") {
             scene.map(section.args[0]).host_update(&bytes(section.args[1]), &section.bytes(), 0).expect("an element");
+        }
+        if let Some(sockets) = scene.one("sockets") {
+            scene.stage.world.sockets.replace(Socket::parse_list(&sockets.body).expect("a list of sockets"));
         }
         let kind = scene.one("kind").map_or(ProgramKind::Raw, |section| kind(section.args[0]));
         for section in scene.all("asm") {

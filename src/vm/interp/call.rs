@@ -94,6 +94,7 @@ impl<'m> Machine<'m, '_> {
         let not_a_function = TrapKind::HelperArg { helper, arg, expected: "a function of the program" };
         let index = self.linked.callback(code).ok_or(not_a_function)?;
         let (linked, call) = (self.linked, self.pc);
+        iteration.set_program(linked.id());
         let mut returned = None;
         self.run.callback_depth += 1;
         loop {

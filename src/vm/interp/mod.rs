@@ -37,6 +37,21 @@ pub fn run(linked: &Linked, run: &mut Run<'_>) -> Outcome {
     machine.finish(end.err())
 }
 
+/// Runs one of the program's functions, the one that begins at `start`, to its end or its trap.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_callback(linked: &Linked, run: &mut Run<'_>, start: usize, args: [u64; 5]) -> Outcome {
+    let guard = epoch::pin();
+    let mut machine = Machine::new(linked, run, &guard);
+    machine.regs[1..=5].copy_from_slice(&args);
+    machine.watch.is_called_back();
+    machine.run.head.program = u64::from(linked.id());
+    machine.pc = start;
+    let end = machine.enter_function().and_then(|()| machine.execute());
+    machine.finish(end.err())
+}
+
 /// A run in progress.
 struct Machine<'m, 'w> {
     /// The program that is executing: after a tail call, another than at the start.

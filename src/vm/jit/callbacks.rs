@@ -9,6 +9,8 @@ use crate::run::code_start;
 /// Where the functions of a program that can be called back are entered.
 #[derive(Debug)]
 pub(super) struct Callbacks {
+    /// Number of the program.
+    program: u32,
     /// Slot indexes, ascending.
     starts: Box<[usize]>,
     entries: Box<[AtomicPtr<u8>]>,
@@ -16,8 +18,13 @@ pub(super) struct Callbacks {
 
 impl Callbacks {
     /// Those that begin at these slots, ascending; their entries are not known yet.
-    pub(super) fn new(starts: &[usize]) -> Self {
-        Self { starts: starts.into(), entries: starts.iter().map(|_| AtomicPtr::default()).collect() }
+    pub(super) fn new(program: u32, starts: &[usize]) -> Self {
+        Self { program, starts: starts.into(), entries: starts.iter().map(|_| AtomicPtr::default()).collect() }
+    }
+
+    /// Number of the program.
+    pub(super) fn program(&self) -> u32 {
+        self.program
     }
 
     /// Says where the function that begins at `start` is entered.

@@ -255,7 +255,7 @@ impl State {
             let len_of = |len: fn(&MapDef) -> u32| map.map(|def| u64::from(len(def)));
             let len = match arg {
                 // A format decides what is memory, and of what length.
-                Arg::Optional => None,
+                Arg::Optional | Arg::Text | Arg::Probed => None,
                 Arg::MapKey => len_of(|def| def.key_len),
                 Arg::SpinLock => Some(4),
                 Arg::MapValue | Arg::MapValueOut => len_of(|def| def.value_len),
@@ -263,16 +263,25 @@ impl State {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },
+                Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) => Some(u64::from(*len)),
                 // The function that is called back may do with it as it likes.
                 Arg::CallbackCtx => None,
-                Arg::Any | Arg::Ctx | Arg::Map | Arg::Len | Arg::LenOrZero | Arg::RingRecord | Arg::Callback => {
+                Arg::Any
+                | Arg::Ctx
+                | Arg::Map
+                | Arg::Len
+                | Arg::LenOrZero
+                | Arg::Timer
+                | Arg::Socket
+                | Arg::RingRecord
+                | Arg::Callback => {
                     continue;
                 }
             };
             match (self.reg(reg), len) {
                 (Fact::Clean | Fact::Const(_), _) => {}
                 (Fact::Stack(offset), Some(len)) => match Bytes::range(offset, len) {
-                    Some(_) if *arg == Arg::MemWrite => {}
+                    Some(_) if matches!(arg, Arg::MemWrite | Arg::BytesOut(_)) => {}
                     Some(bytes) => effects.zero.add(&bytes.without(&self.written)),
                     None => effects.wild = true,
                 },

@@ -41,7 +41,7 @@ pub use translate::TranslateError;
 
 use super::{Linked, Outcome, TrapAt};
 use crate::limits::PAGE_LEN;
-use crate::run::Run;
+use crate::run::{Run, code_handle};
 use activation::{Entry, Left, Stopped};
 use code::Code;
 
@@ -84,6 +84,21 @@ impl<H: Hooks> Native<H> {
     /// # Panics
     /// If `head.stack_top` is not the end of a page: our mistake. With the panic of a helper's body, if one did.
     pub fn run(&self, run: &mut Run<'_>) -> Outcome {
+        self.enter(run, Entry::Program, self.code.start())
+    }
+
+    /// Runs one of the program's functions that can be called back, the one that begins at `start`, to its end or its trap.
+    ///
+    /// # Panics
+    /// As [`Native::run`], and if there is no such function: who keeps a function's place had it found.
+    pub fn run_callback(&self, run: &mut Run<'_>, start: usize, args: [u64; 5]) -> Outcome {
+        let code = self.code.callbacks().entry(code_handle(start)).expect("a function that was found before");
+        run.head.callback_args = args;
+        run.head.frame = u64::from(run.head.stack_top);
+        self.enter(run, Entry::Callback, code)
+    }
+
+    fn enter(&self, run: &mut Run<'_>, entry: Entry, code: *const u8) -> Outcome {
         assert!(run.head.stack_top.is_multiple_of(PAGE_LEN), "the stack of a run is a page, r10 its end");
         // Keeps maps and tail-called programs alive to the end of the run.
         let _guard = epoch::pin();
@@ -94,7 +109,7 @@ impl<H: Hooks> Native<H> {
         let arg2 = run.head.arg2;
         // SAFETY: the entry is that of our own code, borrowed with `self`; programs in program arrays outlive the guard.
         // Translation prepared the entering function and the fault handler.
-        let left = unsafe { activation::enter(run, Entry::Program, self.code.start()) };
+        let left = unsafe { activation::enter(run, entry, code) };
         run.head.arg2 = arg2;
         run.discard_records();
         match left {

@@ -96,6 +96,7 @@ fn call_back(run: &mut Run<'_>, callback: Callback) -> Result<u64, TrapKind> {
     let callbacks = unsafe { &*run.head.callbacks.cast::<Callbacks>() };
     let not_a_function = TrapKind::HelperArg { helper, arg, expected: "a function of the program" };
     let entry = callbacks.entry(code).ok_or(not_a_function)?;
+    iteration.set_program(callbacks.program());
     let fp = run.head.frame;
     let deepest = fp & (u64::from(STACK_LEN) - 1) == u64::from(FRAME_STACK_LEN);
     let mut returned = None;

@@ -120,7 +120,7 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     }
     let parts = parts(linked, &outline);
     let wild = parts.values().any(|facts| facts.effects.wild);
-    let callbacks = Box::new(Callbacks::new(linked.callbacks()));
+    let callbacks = Box::new(Callbacks::new(linked.id(), linked.callbacks()));
     let zero = wild.then_some(Bytes::ALL);
     let source = Source { linked, outline: &outline, hooks, parts: &parts, zero, callbacks: &callbacks };
     let mut assembly = Assembly::default();

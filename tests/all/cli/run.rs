@@ -348,3 +348,21 @@ fn an_object_says_what_would_be_refused_in_the_words_of_a_run() {
     let (code, out, _) = said(&["inspect", &alone]);
     assert_eq!((code, out.lines().last()), (1, Some("no program of the object loads")));
 }
+
+#[test]
+fn programs_ask_for_routes_and_sockets_of_files() {
+    let files = ["routes.json", "sockets.json"].map(place);
+    let [routes, sockets] = files.each_ref().map(|path| path.to_str().expect("text"));
+    let line = ["run", BALANCER, "--prog", "balance", "--hex", FRAME, "--routes", routes, "--sockets", sockets];
+    fs::write(routes, r#"{"routes": [{"dst": "default", "dev": "eth0"}]}"#).expect("written");
+    fs::write(sockets, r#"[{"protocol": "tcp", "local": "10.0.0.1:80", "state": "ESTAB"}]"#).expect("written");
+    let complaint = format!("kumite: {routes}: routes 1: no interface is named \"eth0\"; list it under interfaces\n");
+    assert_eq!(said(&line), (1, String::new(), complaint));
+    let eth0 = r#"{"ifindex": 2, "ifname": "eth0", "mtu": 1500}"#;
+    let json = format!(r#"{{"interfaces": [{eth0}], "routes": [{{"dst": "default", "dev": "eth0"}}]}}"#);
+    fs::write(routes, json).expect("written");
+    let why = "a socket has a remote end exactly when it is connected; write both or neither";
+    assert_eq!(said(&line), (1, String::new(), format!("kumite: {sockets}: sockets 1: {why}\n")));
+    fs::write(sockets, r#"[{"protocol": "tcp", "local": "10.0.0.1:80"}]"#).expect("written");
+    assert_eq!(said(&line).0, 0);
+}

@@ -3,6 +3,8 @@
 pub(crate) mod clang;
 mod frames;
 mod kernel_object;
+mod network;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::path::Path;
 use kumite::elf::Object;
 use kumite::maps::Map;
 use kumite::report::{FrameReport, RunRequest, TestRun, from_hex};
+use kumite::run::World;
 use kumite::verdict::ProgramKind;
 use kumite::vm::Mode;
 
@@ -22,6 +25,9 @@ const FRAME_COUNT: usize = 60;
 
 /// What maps hold before: map, key, value.
 type Preset<'a> = &'a [(&'a str, Vec<u8>, Vec<u8>)];
+
+/// Gives a world what the kernel's network namespace has.
+type Furnish<'a> = &'a dyn Fn(&World);
 
 /// Every element of a map by key, the values of processor 0 only.
 type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -72,9 +78,10 @@ fn parse(path: &Path) -> Object {
     object
 }
 
-fn test_run(object: &Object, program: &str, preset: Preset<'_>) -> TestRun {
+fn test_run(object: &Object, program: &str, preset: Preset<'_>, furnish: Furnish<'_>) -> TestRun {
     let run = TestRun::new(&RunRequest { object, program: Some(program), presets: &[] });
     let run = run.unwrap_or_else(|error| panic!("{error}"));
+    furnish(run.world());
     for (map, key, value) in preset {
         run.instance().map(map).expect("a map of the object").host_update(key, value, 0).expect("room");
     }
@@ -88,10 +95,15 @@ fn reports(run: &TestRun, mode: Mode, frames: &[Vec<u8>]) -> Vec<FrameReport> {
 
 /// Runs a program of an object on the same frames in every mode, and in the kernel where that can be.
 fn compare(path: &Path, program: &str, preset: Preset<'_>) {
+    compare_furnished(path, program, preset, &|_| ());
+}
+
+/// The same in a world that is like the calling thread's network namespace.
+fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>) {
     let object = parse(path);
     let kind = object.program(program).expect("a program of the object").kind();
     let frames = frames(7, kind);
-    let verified = test_run(&object, program, preset);
+    let verified = test_run(&object, program, preset, furnish);
     let expected = reports(&verified, Mode::Verify, &frames);
     let place = |number: usize| format!("{} {program} frame {number}", path.display());
     let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -103,7 +115,7 @@ fn compare(path: &Path, program: &str, preset: Preset<'_>) {
     }
     println!("{} {program}: {verdicts:?}", path.display());
     for mode in [Mode::Fast, Mode::Instrumented] {
-        let run = test_run(&object, program, preset);
+        let run = test_run(&object, program, preset, furnish);
         assert!(run.untranslated(mode).is_none(), "{program} is interpreted in {mode} mode");
         for (number, (report, expected)) in reports(&run, mode, &frames).iter().zip(&expected).enumerate() {
             let essence = |report: &FrameReport| {
@@ -222,6 +234,21 @@ fn a_socket_filter_reads_headers_by_offset_as_in_the_kernel() {
 #[test]
 fn functions_that_helpers_call_back_do_what_they_do_in_the_kernel() {
     compare_builds("tests/programs/callbacks.c", "v1", &["sum_of_bytes", "walk_over_maps"], &[]);
+}
+
+#[test]
+fn numbers_and_texts_are_read_and_written_as_in_the_kernel() {
+    compare_builds("tests/programs/text.c", "v1", &["numbers_of_bytes", "lines_of_bytes", "probes"], &[]);
+}
+
+#[test]
+fn cookies_for_syns_are_made_and_checked_as_in_the_kernel() {
+    compare_builds("tests/programs/syncookie.c", "v1", &["cookies_4", "cookies_6"], &[]);
+}
+
+#[test]
+fn dynamic_pointers_hold_their_bounds_as_in_the_kernel() {
+    compare_builds("tests/programs/dynptr.c", "v1", &["memory", "records"], &[]);
 }
 
 #[test]

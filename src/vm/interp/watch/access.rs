@@ -103,6 +103,7 @@ impl Watch<'_> {
                 });
                 return;
             }
+            Kind::Socket => (Problem::SocketBounds, "a socket"),
         };
         if !object.holds(reach.addr, reach.len) {
             // The frame pointer is the end of its frame, and offsets are counted from there.
@@ -135,7 +136,7 @@ impl Watch<'_> {
                     });
                 }
             }
-            Kind::Memory | Kind::MapValue | Kind::Map => {}
+            Kind::Memory | Kind::MapValue | Kind::Map | Kind::Socket => {}
         }
     }
 

@@ -11,6 +11,7 @@ use crate::helpers::{Arg, Frame, Helper, Ret};
 use crate::isa::Reg;
 use crate::maps::MapKind;
 use crate::run::Run;
+use crate::run::sockets::{SOCK_LEN, TCP_SOCK_LEN};
 use crate::trap::Access;
 
 impl Watch<'_> {
@@ -31,23 +32,31 @@ impl Watch<'_> {
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
                 Arg::MapValue | Arg::MapValueOut => map.map(|map| u64::from(map.def().value_len)),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => regs.get(reg.index() + 1).copied(),
+                Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) => Some(u64::from(*len)),
                 Arg::Any
                 | Arg::Optional
+                | Arg::Text
+                | Arg::Probed
                 | Arg::Ctx
                 | Arg::Map
                 | Arg::Len
                 | Arg::LenOrZero
+                | Arg::Timer
+                | Arg::Socket
                 | Arg::RingRecord
                 | Arg::Callback
                 | Arg::CallbackCtx => None,
             };
             // A bloom filter is asked for the value that is there.
-            let fills = [Arg::MemWrite, Arg::SpinLock].contains(arg)
+            let fills = matches!(arg, Arg::MemWrite | Arg::SpinLock | Arg::BytesOut(_))
                 || *arg == Arg::MapValueOut && map.is_none_or(|map| map.def().kind != MapKind::BLOOM_FILTER);
             let access = if fills { Access::Write } else { Access::Read };
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };
             self.reaches(value, helper, at, len, access, run);
+            if matches!(arg, Arg::BytesInOut(_)) {
+                self.reaches(value, helper, at, len, Access::Write, run);
+            }
         }
     }
 
@@ -73,12 +82,14 @@ impl Watch<'_> {
         let addr = u32::try_from(r0).unwrap_or(0);
         let pointer = |kind, len| if addr == 0 { Value::NUMBER } else { Value::pointer(kind, addr, len) };
         let value = match helper.ret {
-            Ret::Integer | Ret::Void => Value::NUMBER,
+            Ret::Integer | Ret::Void | Ret::SliceOrNull => Value::NUMBER,
             Ret::MapValueOrNull => match run.world.maps.map_by_handle(args[0], &epoch::pin()) {
                 Some(map) if map.as_map_of_maps().is_some() => pointer(Kind::Map, 0),
                 Some(map) => pointer(Kind::MapValue, map.def().value_len),
                 None => Value::NUMBER,
             },
+            Ret::SocketOrNull => pointer(Kind::Socket, SOCK_LEN),
+            Ret::TcpSocketOrNull => pointer(Kind::Socket, TCP_SOCK_LEN),
             Ret::MemOrNull => pointer(Kind::Record, u32::try_from(args[1]).unwrap_or(u32::MAX)),
         };
         if helper.frame == Frame::Moves {

@@ -23,6 +23,8 @@ pub(super) enum Problem {
     RecordAfterEnd,
     RecordLeak,
     LockLeak,
+    SocketBounds,
+    SocketLeak,
 }
 
 impl Problem {
@@ -43,6 +45,8 @@ impl Problem {
             Self::RecordAfterEnd => "record-after-end",
             Self::RecordLeak => "record-leak",
             Self::LockLeak => "lock-leak",
+            Self::SocketBounds => "socket-bounds",
+            Self::SocketLeak => "socket-leak",
         }
     }
 
@@ -59,7 +63,9 @@ impl Problem {
             | Self::RecordBounds
             | Self::RecordAfterEnd
             | Self::RecordLeak
-            | Self::LockLeak => Severity::High,
+            | Self::LockLeak
+            | Self::SocketBounds
+            | Self::SocketLeak => Severity::High,
         }
     }
 }

@@ -132,6 +132,9 @@ impl<'m> Watch<'m> {
         if run.lock.is_some() {
             self.report(Problem::LockLeak, || "a lock was taken and not released".to_owned());
         }
+        for _ in run.sockets.held() {
+            self.report(Problem::SocketLeak, || "a socket was looked up and not released".to_owned());
+        }
     }
 
     /// An instruction is about to execute. Calls and exits only have their operands read here; the rest of them are the

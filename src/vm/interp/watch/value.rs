@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Record,
     /// A map, by its handle: no memory at all.
     Map,
+    /// A socket.
+    Socket,
 }
 
 /// A piece of memory that a pointer may not leave.

@@ -1,0 +1,46 @@
+//! What programs ask about the network: options of the commands that have a world, and the files behind them.
+//!
+//! Invariant: a file is taken whole or the command fails.
+
+use std::path::{Path, PathBuf};
+
+use super::{CliError, object_file};
+use crate::run::World;
+use crate::run::routes::Routes;
+use crate::run::sockets::Socket;
+
+/// Most bytes of a file that describes the network: a routing table of the whole Internet, as `ip -j` prints it.
+const NETWORK_LEN_MAX: u64 = 1 << 30;
+
+/// What programs ask about the network.
+#[derive(Debug, clap::Args)]
+pub(super) struct Surroundings {
+    /// Interfaces, routes and neighbours that programs ask for, as JSON: {"interfaces": [..], "routes": [..],
+    /// "routes6": [..], "neighbours": [..]} with what ip -j address, ip -j route, ip -6 -j route and ip -j neigh print
+    #[arg(long, value_name = "FILE")]
+    routes: Option<PathBuf>,
+    /// Sockets that programs look up, as JSON: [{"protocol": "tcp", "local": "10.0.0.1:80", "state": "LISTEN"}, ..], with
+    /// remote, interface, mark, priority and v6only where they have them
+    #[arg(long, value_name = "FILE")]
+    sockets: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Gives them to a world.
+    pub(super) fn furnish(&self, world: &World) -> Result<(), CliError> {
+        if let Some(path) = &self.routes {
+            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
+            world.routes.replace(Routes::parse(&text(path)?).map_err(refused)?);
+        }
+        if let Some(path) = &self.sockets {
+            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
+            world.sockets.replace(Socket::parse_list(&text(path)?).map_err(refused)?);
+        }
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> Result<String, CliError> {
+    let wrong = |_| CliError::refused(format!("{}: it is no text; write JSON", path.display()));
+    String::from_utf8(object_file::bytes(path, NETWORK_LEN_MAX)?).map_err(wrong)
+}

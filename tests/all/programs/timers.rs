@@ -1,0 +1,71 @@
+//! Timers of programs: what their functions leave in maps, in every mode and in the kernel.
+
+use std::time::{Duration, Instant};
+
+use kumite::report::{RunRequest, TestRun};
+use kumite::vm::Mode;
+
+use super::kernel_object::KernelObject;
+use super::{Elements, clang, elements_in_kernel, elements_of, parse};
+use crate::kernel::{self, TestInput};
+
+/// How long the kernel may take to call functions that are due at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MAPS: [(&str, &str); 2] = [("start_slots", "slots"), ("start_flows", "flows")];
+
+/// Elements without what they hold of their timers, which the kernel does not show.
+fn without_timers(mut elements: Elements) -> Elements {
+    elements.values_mut().for_each(|value| value[8..24].fill(0));
+    elements
+}
+
+fn calls(elements: &Elements) -> u64 {
+    let count = |value: &Vec<u8>| u64::from_ne_bytes(*value.first_chunk().expect("a struct element"));
+    elements.values().map(count).sum()
+}
+
+#[test]
+fn timers_call_functions_as_in_the_kernel() {
+    if !clang::available("clang-19") {
+        return;
+    }
+    for cpu in ["v1", "v3"] {
+        let path = clang::build("clang-19", cpu, "tests/programs/timer.c");
+        let object = parse(&path);
+        for (program, map) in MAPS {
+            let mut answers = Vec::new();
+            for mode in Mode::ALL {
+                let run = TestRun::new(&RunRequest { object: &object, program: Some(program), presets: &[] });
+                let run = run.unwrap_or_else(|error| panic!("{error}"));
+                assert!(run.untranslated(mode).is_none(), "{program} is interpreted in {mode} mode");
+                let report = run.reports(mode, 1, [&[0; 64][..]]).next().expect("one frame").expect("an ordinary one");
+                assert!(report.trap.is_none() && report.findings.is_empty(), "{report:?}");
+                for timer in &report.timers {
+                    assert!(timer.trap.is_none() && timer.findings.is_empty(), "{timer:?}");
+                }
+                let elements = elements_of(run.instance().map(map).expect("a map of the object").as_ref());
+                assert_eq!(report.timers.len() as u64, calls(&elements));
+                assert!(run.world().timers.soonest_ns() == u64::MAX, "none waits");
+                answers.push((report.retval, without_timers(elements)));
+            }
+            assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{program}: {answers:?}");
+            let (retval, ours) = &answers[0];
+            if !KernelObject::available() {
+                continue;
+            }
+            kernel::stay_on_processor_0();
+            let kernel = KernelObject::load(&path);
+            let output = kernel.program(program).test_run(&TestInput { packet: &[0; 64], ctx: &[], repeat: 1 });
+            assert_eq!(output.expect("runs").retval, *retval, "{program}");
+            let def = object.maps.iter().map(|map| &map.def).find(|def| def.name == map).expect("a map of the object");
+            let theirs = kernel.map(def);
+            let until = Instant::now() + PATIENCE;
+            let value_len = def.value_len as usize;
+            let mut left = elements_in_kernel(&theirs, value_len);
+            while calls(&left) < calls(ours) && Instant::now() < until {
+                left = elements_in_kernel(&theirs, value_len);
+            }
+            assert_eq!(without_timers(left), *ours, "{program}");
+        }
+    }
+}
