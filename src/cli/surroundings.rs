@@ -34,7 +34,8 @@ impl Surroundings {
         }
         if let Some(path) = &self.sockets {
             let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
-            world.sockets.replace(Socket::parse_list(&text(path)?).map_err(refused)?);
+            let sockets = Socket::parse_list(&text(path)?).map_err(refused)?;
+            world.sockets.replace(sockets).map_err(CliError::host_failed)?;
         }
         Ok(())
     }

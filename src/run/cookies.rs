@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(cookies.check(&ends, 99, cookie, now - NS_A_MINUTE), None);
             let others = [ends, Ends { source_port: 1235, ..ends }];
             let wrong =
-                others.iter().zip([100, 99]).filter(|(ends, at)| cookies.check(ends, *at, cookie, now).is_some());
+                others.iter().zip([1099, 99]).filter(|(ends, at)| cookies.check(ends, *at, cookie, now).is_some());
             // One in four million by chance.
             assert_eq!(wrong.count(), 0);
             assert_eq!(Cookies::random().check(&ends, 99, cookie, now), None);

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde::Deserialize;
 
@@ -191,39 +191,47 @@ impl Socket {
 
 /// The published table.
 pub struct SocketTable {
-    region: Region,
+    cage: Arc<Cage>,
+    /// Made for the first sockets: most worlds have none.
+    region: OnceLock<Region>,
     current: RwLock<Vec<Socket>>,
 }
 
 impl SocketTable {
     /// An empty table.
-    ///
-    /// # Errors
-    /// [`CageError`] where there is no address space.
-    pub fn new(cage: &Arc<Cage>) -> Result<Self, CageError> {
-        let region = cage.alloc(u64::from(ENTRY_LEN) * SOCKETS_MAX as u64, "sockets")?;
-        let table = Self { region, current: RwLock::new(Vec::new()) };
-        table.protect(Protect::ReadOnly);
-        Ok(table)
+    #[must_use]
+    pub fn new(cage: &Arc<Cage>) -> Self {
+        Self { cage: Arc::clone(cage), region: OnceLock::new(), current: RwLock::new(Vec::new()) }
     }
 
-    fn protect(&self, protect: Protect) {
-        self.region.protect(protect).expect("the region is mapped, and its protection is one piece");
+    fn region(&self) -> Result<&Region, CageError> {
+        if self.region.get().is_none() {
+            let region = self.cage.alloc(u64::from(ENTRY_LEN) * SOCKETS_MAX as u64, "sockets")?;
+            // The lock of the table is held: nobody else makes one.
+            let _ = self.region.set(region);
+        }
+        Ok(self.region.get().expect("it was just made"))
     }
 
     /// Publishes another table. Pointers that running programs hold show its sockets from then on.
     ///
+    /// # Errors
+    /// [`CageError`] where there is no address space for the first sockets.
+    ///
     /// # Panics
     /// If there are more than [`SOCKETS_MAX`]: the caller asks first.
-    pub fn replace(&self, sockets: Vec<Socket>) {
+    pub fn replace(&self, sockets: Vec<Socket>) -> Result<(), CageError> {
         assert!(sockets.len() <= SOCKETS_MAX, "the caller counts the sockets");
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        self.protect(Protect::ReadWrite);
+        let region = self.region()?;
+        let protect = |protect| region.protect(protect).expect("the region is mapped, and its protection is one piece");
+        protect(Protect::ReadWrite);
         for (index, socket) in (0u64..).zip(&sockets) {
-            self.region.write(index * u64::from(ENTRY_LEN), &socket.bytes());
+            region.write(index * u64::from(ENTRY_LEN), &socket.bytes());
         }
-        self.protect(Protect::ReadOnly);
+        protect(Protect::ReadOnly);
         *current = sockets;
+        Ok(())
     }
 
     /// Guest address of the socket that a packet is for.
@@ -234,13 +242,13 @@ impl SocketTable {
             (0u32..).zip(&*current).filter_map(|(index, socket)| Some((socket.score(protocol, tuple)?, index)));
         // Of equals the first.
         let (_, index) = scored.max_by_key(|(score, index)| (*score, std::cmp::Reverse(*index)))?;
-        Some((self.region.addr() + index * ENTRY_LEN, current[index as usize]))
+        Some((self.region.get()?.addr() + index * ENTRY_LEN, current[index as usize]))
     }
 
     /// The socket whose `struct bpf_sock`, or whose `struct bpf_tcp_sock`, is at an address.
     #[must_use]
     pub fn by_addr(&self, addr: u64) -> Option<Socket> {
-        let offset = addr.checked_sub(self.region.addr().into())?;
+        let offset = addr.checked_sub(self.region.get()?.addr().into())?;
         let within = offset % u64::from(ENTRY_LEN);
         if within != 0 && within != u64::from(TCP_OFFSET) {
             return None;
@@ -410,8 +418,9 @@ mod tests {
             {"protocol": "udp", "local": "10.0.0.1:53", "interface": 3},
             {"protocol": "tcp", "local": "[::]:25", "v6only": true}]"#;
         let cage = Cage::new().expect("address space");
-        let table = SocketTable::new(&cage).expect("room");
-        table.replace(Socket::parse_list(list).expect("well-formed"));
+        let table = SocketTable::new(&cage);
+        table.replace(Socket::parse_list(list).expect("well-formed")).expect("room");
+        let start = table.region().expect("it was made").addr();
         let find = |protocol, source: &str, destination: &str| {
             let end = |text: &str| {
                 let end: SocketAddr = text.parse().expect("an address");
@@ -420,7 +429,7 @@ mod tests {
             let tuple = Tuple { source: end(source), destination: end(destination), interface: 3 };
             table.lookup(protocol, &tuple).map(|(addr, socket)| {
                 assert_eq!(table.by_addr(addr.into()), Some(socket));
-                (addr - table.region.addr()) / ENTRY_LEN
+                (addr - start) / ENTRY_LEN
             })
         };
         assert_eq!(find(Protocol::Tcp, "10.0.0.2:5000", "10.0.0.1:80"), Some(3));
@@ -431,8 +440,8 @@ mod tests {
         assert_eq!(find(Protocol::Tcp, "10.0.0.2:5001", "10.0.0.7:25"), None);
         assert_eq!(find(Protocol::Udp, "10.0.0.2:5001", "10.0.0.1:53"), Some(4));
         assert_eq!(find(Protocol::Udp, "10.0.0.2:5001", "10.0.0.1:80"), None);
-        let at = u64::from(table.region.addr());
-        assert!(table.region.cage().write(at, &[0]).is_err(), "programs only read it");
+        let at = u64::from(start);
+        assert!(cage.write(at, &[0]).is_err(), "programs only read it");
         assert_eq!((table.by_addr(at + 1), table.by_addr(at + 6 * u64::from(ENTRY_LEN))), (None, None));
     }
 

@@ -107,7 +107,7 @@ impl World {
     pub fn new(worker_count: u32, clock: Clock, trace: TraceSink) -> Result<Self, CageError> {
         let cage = Cage::new()?;
         let keys = cage.alloc(u64::from(KEYS_LEN) * u64::from(worker_count), "keys of called-back functions")?;
-        let sockets = SocketTable::new(&cage)?;
+        let sockets = SocketTable::new(&cage);
         Ok(Self {
             cage,
             maps: Arc::new(MapTable::new()),

@@ -123,7 +123,12 @@ impl<'case> Scene<'case> {
             scene.map(section.args[0]).host_update(&bytes(section.args[1]), &section.bytes(), 0).expect("an element");
         }
         if let Some(sockets) = scene.one("sockets") {
-            scene.stage.world.sockets.replace(Socket::parse_list(&sockets.body).expect("a list of sockets"));
+            scene
+                .stage
+                .world
+                .sockets
+                .replace(Socket::parse_list(&sockets.body).expect("a list of sockets"))
+                .expect("room");
         }
         let kind = scene.one("kind").map_or(ProgramKind::Raw, |section| kind(section.args[0]));
         for section in scene.all("asm") {

@@ -212,7 +212,7 @@ fn sockets_are_found_as_in_the_kernel_and_make_cookies() {
                 ("questions", index.to_ne_bytes().to_vec(), question(end(source), end(destination), protocol, *rest))
             })
             .collect();
-        let furnish = |world: &World| world.sockets.replace(table.clone());
+        let furnish = |world: &World| world.sockets.replace(table.clone()).expect("room");
         for cpu in ["v1", "v3"] {
             let object = clang::build("clang-19", cpu, "tests/programs/sockets.c");
             for program in ["sockets_xdp", "sockets_tc"] {
