@@ -1,13 +1,17 @@
 //! Timers of programs: what their functions leave in maps, in every mode and in the kernel.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use kumite::flow::{Hook, Host, HostConfig};
+use kumite::port::udp::WireConfig;
 use kumite::report::{RunRequest, TestRun};
 use kumite::vm::Mode;
 
 use super::kernel_object::KernelObject;
 use super::{Elements, clang, elements_in_kernel, elements_of, parse};
 use crate::kernel::{self, TestInput};
+use crate::ports::free_addresses;
 
 /// How long the kernel may take to call functions that are due at once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,5 +71,31 @@ fn timers_call_functions_as_in_the_kernel() {
             }
             assert_eq!(without_timers(left), *ours, "{program}");
         }
+    }
+}
+
+#[test]
+fn a_worker_calls_the_functions_of_timers_between_its_turns() {
+    if !clang::available("clang-19") {
+        return;
+    }
+    let object = parse(&clang::build("clang-19", "v3", "tests/programs/timer.c"));
+    for mode in Mode::ALL {
+        let [a, b] = free_addresses();
+        let peer = UdpSocket::bind(a).expect("free");
+        let config = HostConfig { mode, ..HostConfig::new("host", WireConfig { local: b, peer: a }) };
+        let host = Host::start(config).expect("loopback");
+        host.load(&object).expect("well-formed");
+        host.attach(&host.program("start_slots").expect("loaded"), Hook::Xdp).expect("a hook");
+        peer.send_to(&[0; 64], b).expect("loopback");
+        let slots = host.map("slots").expect("loaded");
+        let until = Instant::now() + PATIENCE;
+        while calls(&elements_of(slots.as_ref())) < 3 {
+            assert!(Instant::now() < until, "{mode}: {:?}", host.events());
+        }
+        host.stop();
+        assert_eq!(host.world().timers.soonest_ns(), u64::MAX, "none waits");
+        let left = elements_of(slots.as_ref());
+        assert_eq!(calls(&left), 3, "{left:?}");
     }
 }
