@@ -81,6 +81,14 @@ pub const FRAME_LEN_MIN: u32 = 14;
 /// Most metadata before a frame (`bpf_xdp_adjust_meta`); as in the kernel.
 pub const META_LEN_MAX: u32 = 255;
 
+/// Copies of one frame that a run sends beside it; beyond them is -ENOMEM.
+pub const FRAME_COPIES_MAX: usize = 8;
+/// Bytes of such a copy.
+pub const FRAME_COPY_LEN_MAX: u32 = RUN_CHUNK_LEN;
+/// Bytes of tunnel options that one frame can have; the kernel's `IP_TUNNEL_OPTS_MAX`.
+pub const TUNNEL_OPTIONS_LEN_MAX: usize = 255;
+/// Longest packet that a helper of tc programs makes; the kernel's `BPF_SKB_MAX_LEN`.
+pub const SKB_LEN_MAX: u32 = 16 * 1024 - 320;
 /// Bytes that one helper call copies or sums: bounds the time of a call.
 pub const HELPER_MEMORY_LEN_MAX: u64 = 64 * 1024;
 /// Bytes of the records that each worker may have waiting in a perf event array; the 64 pages that readers usually ask for.

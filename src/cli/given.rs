@@ -87,6 +87,10 @@ pub(super) fn failed(error: RunError) -> CliError {
     match error {
         RunError::Cage(_) => CliError::host_failed(error),
         RunError::Ambiguous { .. } => CliError::usage(error),
-        RunError::Load(_) | RunError::Preset(_) | RunError::Frame { .. } => CliError::refused(error),
+        RunError::Load(_)
+        | RunError::Preset(_)
+        | RunError::Frame { .. }
+        | RunError::Context(_)
+        | RunError::FrameContext { .. } => CliError::refused(error),
     }
 }

@@ -14,6 +14,9 @@ use super::{CliError, Exit, Out, object_file};
 use crate::report::{Capture, CapturedFrame, FrameReport, RunRequest, RunTally, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
+/// Most bytes of a file with a context.
+const CONTEXT_LEN_MAX: u64 = 1 << 12;
+
 /// Run a program of an object on given frames
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMS)]
@@ -30,6 +33,12 @@ pub(super) struct Args {
     mode: Mode,
     #[command(flatten)]
     input: Input,
+    /// What the context says before, as a file of its bytes or in hexadecimal: xdp_md, __sk_buff or bpf_flow_keys
+    #[arg(long, value_name = "FILE|DIGITS")]
+    ctx_in: Option<String>,
+    /// Write the context as the program left it for the last frame
+    #[arg(long, value_name = "FILE")]
+    ctx_out: Option<PathBuf>,
     /// Write the last frame as the program left it
     #[arg(long, value_name = "FILE")]
     data_out: Option<PathBuf>,
@@ -74,14 +83,19 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let object = object_file::read(&args.object, &args.said)?;
     let presets = given::presets(&args.map)?;
     let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
-    let run = TestRun::new(&request).map_err(failed)?;
+    let mut run = TestRun::new(&request).map_err(failed)?;
     args.surroundings.furnish(run.world())?;
+    if args.ctx_in.is_some() || args.ctx_out.is_some() {
+        let context = args.ctx_in.as_deref().map_or(Ok(Vec::new()), context_bytes)?;
+        run.give_context(&context).map_err(failed)?;
+    }
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
         writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
     }
-    TestRun::check(frames.iter().map(|frame| frame.bytes.as_slice())).map_err(failed)?;
+    run.check(frames.iter().map(|frame| frame.bytes.as_slice())).map_err(failed)?;
     let mut tally = RunTally::default();
     let mut left = Vec::new();
+    let mut context_left = None;
     let inputs = frames.iter().map(|frame| frame.bytes.as_slice());
     for ((number, frame), report) in (1..).zip(&frames).zip(run.reports(args.mode, args.repeat, inputs)) {
         let report = report.map_err(failed)?;
@@ -92,6 +106,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         } else {
             write_text(number, frame, &report, out)?;
         }
+        if args.ctx_out.is_some() {
+            context_left = report.ctx_out.as_deref().and_then(from_hex);
+        }
         if args.data_out.is_some() || args.pcap_out.is_some() {
             let bytes = from_hex(&report.data_out).expect("a report's digits");
             left.push(CapturedFrame { at: frame.at, bytes });
@@ -99,6 +116,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     }
     if let (Some(path), Some(last)) = (&args.data_out, left.last()) {
         write_file(path, &last.bytes)?;
+    }
+    if let (Some(path), Some(last)) = (&args.ctx_out, context_left) {
+        write_file(path, &last)?;
     }
     if let Some(path) = &args.pcap_out {
         write_file(path, &Capture::by_name(&path.to_string_lossy()).write(&left))?;
@@ -123,6 +143,14 @@ fn write_tally(tally: &RunTally, out: Out<'_>) -> Result<(), CliError> {
     let verdicts = verdicts.collect::<Vec<_>>().join(", ");
     writeln!(out, "{}: {verdicts}; {traps}, {findings}", counted(tally.frames, "frame"))?;
     Ok(())
+}
+
+/// The bytes of `--ctx-in`: digits where there are no others, a file else.
+fn context_bytes(text: &str) -> Result<Vec<u8>, CliError> {
+    if let Some(bytes) = from_hex(text).filter(|_| !Path::new(text).exists()) {
+        return Ok(bytes);
+    }
+    object_file::bytes(Path::new(text), CONTEXT_LEN_MAX)
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
@@ -158,6 +186,9 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
     }
     for line in &report.trace {
         writeln!(out, "  trace: {line}")?;
+    }
+    for copy in &report.copies {
+        writeln!(out, "  copy: {} bytes to interface {}", copy.data.len() / 2, copy.target.ifindex)?;
     }
     if len_out <= 1 << 12 && report.trap.is_none() {
         writeln!(out, "  {}", report.data_out)?;

@@ -6,6 +6,7 @@ use super::check::{Place, place};
 use super::{Arg, Frame, Helper, Ret};
 use crate::run::Run;
 use crate::trap::{Access, TrapKind};
+use crate::verdict::ProgramKind;
 
 /// Bytes that are copied out at a time; a multiple of four.
 const PIECE_LEN: usize = 512;
@@ -27,7 +28,7 @@ fn partial(run: &Run<'_>, at: Place, addr: u64, len: u64, seed: u32) -> Result<u
 }
 
 /// Adds the carries back in until 32 bits are left.
-fn fold32(mut sum: u64) -> u32 {
+pub(super) fn fold32(mut sum: u64) -> u32 {
     loop {
         match u32::try_from(sum) {
             Ok(folded) => return folded,
@@ -37,7 +38,7 @@ fn fold32(mut sum: u64) -> u32 {
 }
 
 /// Adds the carries back in until 16 bits are left.
-fn fold16(sum: u32) -> u32 {
+pub(super) fn fold16(sum: u32) -> u32 {
     let once = (sum >> 16) + (sum & 0xffff);
     (once >> 16) + (once & 0xffff)
 }
@@ -70,6 +71,6 @@ pub(super) static CSUM_DIFF: Helper = Helper {
     ret: Ret::Integer,
     cost: 32,
     frame: Frame::Keeps,
-    kinds: &[],
+    kinds: &[ProgramKind::Xdp, ProgramKind::Tc],
     body: csum_diff,
 };

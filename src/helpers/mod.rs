@@ -21,6 +21,15 @@ mod redirect;
 mod redirect_map;
 mod ring_buffer;
 mod route;
+mod skb_bytes;
+mod skb_checksum;
+mod skb_frame;
+mod skb_hash;
+mod skb_room;
+mod skb_socket;
+mod skb_tunnel;
+mod skb_type;
+mod skb_vlan;
 mod socket;
 mod spin_lock;
 mod surroundings;
@@ -172,17 +181,45 @@ pub static HELPERS: &[&Helper] = &[
     &trace::TRACE_PRINTK,
     &surroundings::GET_PRANDOM_U32,
     &surroundings::GET_SMP_PROCESSOR_ID,
+    &skb_bytes::SKB_STORE_BYTES,
+    &skb_checksum::L3_CSUM_REPLACE,
+    &skb_checksum::L4_CSUM_REPLACE,
     &tail_call::TAIL_CALL_HELPER,
+    &redirect::CLONE_REDIRECT,
+    &skb_socket::GET_CGROUP_CLASSID,
+    &skb_vlan::SKB_VLAN_PUSH,
+    &skb_vlan::SKB_VLAN_POP,
+    &skb_tunnel::SKB_GET_TUNNEL_KEY,
+    &skb_tunnel::SKB_SET_TUNNEL_KEY,
     &redirect::REDIRECT,
+    &skb_socket::GET_ROUTE_REALM,
     &perf_event::PERF_EVENT_OUTPUT,
+    &skb_bytes::SKB_LOAD_BYTES,
     &checksum::CSUM_DIFF,
+    &skb_tunnel::SKB_GET_TUNNEL_OPT,
+    &skb_tunnel::SKB_SET_TUNNEL_OPT,
+    &skb_room::SKB_CHANGE_PROTO,
+    &skb_type::SKB_CHANGE_TYPE,
+    &skb_hash::GET_HASH_RECALC,
+    &skb_room::SKB_CHANGE_TAIL,
+    &skb_bytes::SKB_PULL_DATA,
+    &skb_checksum::CSUM_UPDATE,
+    &skb_hash::SET_HASH_INVALID,
     &surroundings::GET_NUMA_NODE_ID,
+    &skb_room::SKB_CHANGE_HEAD,
     &xdp_frame::XDP_ADJUST_HEAD,
     &probe::PROBE_READ_STR,
+    &skb_socket::GET_SOCKET_COOKIE,
+    &skb_socket::GET_SOCKET_UID,
+    &skb_hash::SET_HASH,
+    &skb_room::SKB_ADJUST_ROOM,
     &redirect_map::REDIRECT_MAP,
     &xdp_frame::XDP_ADJUST_META,
     &xdp_frame::XDP_ADJUST_TAIL,
+    &skb_bytes::SKB_LOAD_BYTES_RELATIVE,
     &route::FIB_LOOKUP,
+    &skb_socket::SKB_CGROUP_ID,
+    &skb_socket::SKB_ANCESTOR_CGROUP_ID,
     &socket::SK_LOOKUP_TCP,
     &socket::SK_LOOKUP_UDP,
     &socket::SK_RELEASE,
@@ -193,6 +230,7 @@ pub static HELPERS: &[&Helper] = &[
     &spin_lock::SPIN_UNLOCK,
     &socket::SK_FULLSOCK,
     &socket::TCP_SOCK,
+    &skb_type::SKB_ECN_SET_CE,
     &socket::GET_LISTENER_SOCK,
     &socket::SKC_LOOKUP_TCP,
     &syncookie::TCP_CHECK_SYNCOOKIE,
@@ -209,6 +247,10 @@ pub static HELPERS: &[&Helper] = &[
     &ring_buffer::RINGBUF_SUBMIT,
     &ring_buffer::RINGBUF_DISCARD,
     &ring_buffer::RINGBUF_QUERY,
+    &skb_checksum::CSUM_LEVEL,
+    &skb_socket::SKB_CGROUP_CLASSID,
+    &redirect::REDIRECT_NEIGH,
+    &redirect::REDIRECT_PEER,
     &time::KTIME_GET_COARSE_NS,
     &route::CHECK_MTU,
     &callback::FOR_EACH_MAP_ELEM,
@@ -223,6 +265,7 @@ pub static HELPERS: &[&Helper] = &[
     &xdp_frame::XDP_GET_BUFF_LEN,
     &xdp_frame::XDP_LOAD_BYTES,
     &xdp_frame::XDP_STORE_BYTES,
+    &skb_type::SKB_SET_TSTAMP,
     &map_elements::MAP_LOOKUP_PERCPU_ELEM,
     &dynptr::DYNPTR_FROM_MEM,
     &dynptr::RINGBUF_RESERVE_DYNPTR,

@@ -52,6 +52,7 @@ errno! {
     ESOCKTNOSUPPORT "The type of socket is not supported.",
     EAFNOSUPPORT "The address family is not supported.",
     ENETUNREACH "The network is not reached.",
+    EALREADY "Done already.",
 }
 
 impl Errno {

@@ -15,6 +15,8 @@ use crate::elf::Object;
 use crate::kernel::{self, HAS_ELEMENTS, KernelError, KernelMap, KernelObject, LinkedSlot, TestInput};
 use crate::limits::DIFFERENCES_MAX;
 use crate::maps::{Errno, Map, MapKind};
+use crate::run::Context;
+use crate::verdict::ProgramKind;
 use crate::vm::Mode;
 
 /// A program cannot be compared with the kernel.
@@ -66,7 +68,7 @@ pub struct Difference {
     /// Which frame, from 1; none for what maps hold at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<usize>,
-    /// What: `return value`, `packet`, or an element of a map.
+    /// What: `return value`, `packet`, `context`, or an element of a map.
     pub part: String,
     /// What the kernel has.
     pub kernel: String,
@@ -74,9 +76,18 @@ pub struct Difference {
     pub kumite: String,
 }
 
-/// What one side did: a frame's return value and bytes, in order, then the elements of each map.
+/// What one side did with a frame.
+#[derive(Default)]
+struct Answer {
+    retval: String,
+    packet: String,
+    /// The context afterwards; empty where the kind of program has none that can be compared.
+    context: String,
+}
+
+/// What one side did: with each frame that the kernel takes, then the elements of each map.
 struct Side {
-    frames: Vec<Option<(String, String)>>,
+    frames: Vec<Option<Answer>>,
     maps: Vec<(String, Elements)>,
 }
 
@@ -89,7 +100,7 @@ type Elements = BTreeMap<String, String>;
 /// [`DiffError`] where one side cannot run it.
 pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Result<Diff, DiffError> {
     let first = TestRun::new(request)?;
-    TestRun::check(frames.iter().copied())?;
+    first.check(frames.iter().copied())?;
     let program = first.program().linked().program();
     kernel::stay_on_processor_0();
     let theirs = KernelObject::load(request.object, program, &slots(&first))?;
@@ -98,8 +109,9 @@ pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Resul
     let mut report =
         Diff { prog: program.name().to_owned(), frames: frames.len() - refused, refused, modes: Vec::new() };
     for mode in modes {
-        let run = TestRun::new(request)?;
-        report.modes.push(compare(&expected, &here(&run, *mode, frames, &expected)?, mode.name()));
+        let mut run = TestRun::new(request)?;
+        let found = here(&mut run, *mode, frames, &expected)?;
+        report.modes.push(compare(&expected, &found, mode.name()));
     }
     Ok(report)
 }
@@ -147,10 +159,15 @@ fn fill(object: &Object, theirs: &KernelObject, run: &TestRun) -> Result<(), Ker
 
 fn in_kernel(object: &Object, theirs: &KernelObject, run: &TestRun, frames: &[&[u8]]) -> Result<Side, DiffError> {
     fill(object, theirs, run)?;
+    let ctx = context(run);
     let mut side = Side { frames: Vec::with_capacity(frames.len()), maps: Vec::new() };
     for frame in frames {
-        match theirs.program().test_run(&TestInput { packet: frame, ctx: &[], repeat: 1 }) {
-            Ok(output) => side.frames.push(Some((output.retval.to_string(), to_hex(&output.packet)))),
+        match theirs.program().test_run(&TestInput { packet: frame, ctx, repeat: 1 }) {
+            Ok(output) => side.frames.push(Some(Answer {
+                retval: output.retval.to_string(),
+                packet: to_hex(&output.packet),
+                context: to_hex(&output.ctx),
+            })),
             Err(Errno::EINVAL) => side.frames.push(None),
             Err(errno) => {
                 let program = run.program().linked().program().name().to_owned();
@@ -186,15 +203,30 @@ fn numbered(values: impl Iterator<Item = String>) -> Elements {
     values.enumerate().map(|(number, value)| (format!("record {number}"), value)).collect()
 }
 
-fn here(run: &TestRun, mode: Mode, frames: &[&[u8]], expected: &Side) -> Result<Side, DiffError> {
+/// The context that both sides are given: all zero where the kernel gives it back so that it can be compared.
+fn context(run: &TestRun) -> &'static [u8] {
+    match run.program().linked().program().kind() {
+        ProgramKind::Tc | ProgramKind::SocketFilter => &[0; Context::SK_BUFF_LEN as usize],
+        ProgramKind::Xdp | ProgramKind::FlowDissector | ProgramKind::Raw => &[],
+    }
+}
+
+fn here(run: &mut TestRun, mode: Mode, frames: &[&[u8]], expected: &Side) -> Result<Side, DiffError> {
     let compared = frames.iter().zip(&expected.frames).filter(|(_, theirs)| theirs.is_some());
     let compared: Vec<&[u8]> = compared.map(|(frame, _)| *frame).collect();
     let mut side = Side { frames: Vec::with_capacity(compared.len()), maps: Vec::new() };
+    let ctx = context(run);
+    if !ctx.is_empty() {
+        run.give_context(ctx)?;
+    }
     for report in run.reports(mode, 1, compared) {
-        let FrameReport { retval, meta_out, data_out, trap, .. } = report?;
-        let answer = trap.unwrap_or_else(|| retval.to_string());
-        // The kernel gives metadata out with the packet.
-        side.frames.push(Some((answer, meta_out + &data_out)));
+        let FrameReport { retval, meta_out, data_out, ctx_out, trap, .. } = report?;
+        side.frames.push(Some(Answer {
+            retval: trap.unwrap_or_else(|| retval.to_string()),
+            // The kernel gives metadata out with the packet.
+            packet: meta_out + &data_out,
+            context: ctx_out.unwrap_or_default(),
+        }));
     }
     for (_, map) in run.instance().maps() {
         let def = map.def();
@@ -233,8 +265,9 @@ fn compare(theirs: &Side, ours: &Side, mode: &'static str) -> ModeDiff {
     };
     let compared = (1..).zip(&theirs.frames).filter_map(|(number, frame)| Some((number, frame.as_ref()?)));
     for ((number, theirs), ours) in compared.zip(ours.frames.iter().flatten()) {
-        tell(Some(number), "return value", &theirs.0, &ours.0);
-        tell(Some(number), "packet", &theirs.1, &ours.1);
+        tell(Some(number), "return value", &theirs.retval, &ours.retval);
+        tell(Some(number), "packet", &theirs.packet, &ours.packet);
+        tell(Some(number), "context", &theirs.context, &ours.context);
     }
     for ((name, theirs), (_, ours)) in theirs.maps.iter().zip(&ours.maps) {
         let keys: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();

@@ -8,6 +8,7 @@ mod elements;
 mod hexadecimal;
 mod preset;
 mod tally;
+mod test_context;
 mod test_run;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
@@ -16,4 +17,5 @@ pub use elements::{Element, dump, dump_all, sort};
 pub use hexadecimal::{from_hex, to_hex};
 pub use preset::{Preset, PresetError};
 pub use tally::RunTally;
-pub use test_run::{FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun, try_load};
+pub use test_context::ContextError;
+pub use test_run::{CopyReport, FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun, try_load};

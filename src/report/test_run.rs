@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::hexadecimal::to_hex;
 use super::preset::{Preset, PresetError};
+use super::test_context::{ContextError, TestContext};
 use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{
@@ -23,7 +24,7 @@ use crate::limits::{
     TURN_TIMERS_MAX,
 };
 use crate::maps::{Target, WorkerIndex};
-use crate::run::{Clock, Context, Finding, Redirect, Run, Window, World};
+use crate::run::{Clock, Context, Finding, FrameCopy, Redirect, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::jit::TranslateError;
@@ -31,6 +32,8 @@ use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome, fire};
 
 /// Longest frame that a run takes.
 const FRAME_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
+/// The interface that frames come in by: the kernel's loopback.
+const IFINDEX: u32 = 1;
 
 /// A program cannot be run on a frame.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,17 @@ pub enum RunError {
     /// A map cannot be filled.
     #[error("{0}")]
     Preset(#[from] PresetError),
+    /// What the context is to say is refused.
+    #[error("{0}")]
+    Context(#[from] ContextError),
+    /// The context does not fit a frame.
+    #[error("frame {number}: {reason}")]
+    FrameContext {
+        /// Which one, from 1.
+        number: usize,
+        /// Why.
+        reason: ContextError,
+    },
     /// There is no memory to run in.
     #[error("{0}")]
     Cage(#[from] CageError),
@@ -89,11 +103,14 @@ pub struct FrameReport {
     /// What the return value means on the program's hook; `aborted` after a trap.
     #[serde(serialize_with = "by_name")]
     pub verdict: Verdict,
-    /// The frame afterwards, in hexadecimal.
+    /// The frame afterwards, in hexadecimal; of a flow dissector the `bpf_flow_keys`.
     pub data_out: String,
     /// The metadata before the frame, in hexadecimal, where the program left some.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub meta_out: String,
+    /// The context afterwards, in hexadecimal, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx_out: Option<String>,
     /// Instructions executed; null in modes that do not count them.
     pub insns: Option<u64>,
     /// Tail calls taken.
@@ -111,6 +128,9 @@ pub struct FrameReport {
     /// Timers that were due after it, whose functions were called.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<TimerReport>,
+    /// Copies of the frame that the program sent beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyReport>,
     /// Mean nanoseconds of a run from the moment when its frame is in place, where it was repeated; not below a tenth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_ns: Option<f64>,
@@ -156,6 +176,16 @@ pub struct RedirectReport {
     pub flags: u64,
 }
 
+/// A copy of the frame.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyReport {
+    /// Where it goes.
+    #[serde(flatten)]
+    pub target: RedirectReport,
+    /// Its bytes, in hexadecimal.
+    pub data: String,
+}
+
 /// A program with its maps, ready to be run on frames.
 #[derive(Debug)]
 pub struct TestRun {
@@ -165,6 +195,9 @@ pub struct TestRun {
     place: Place,
     stack: Region,
     trace: Arc<Mutex<Vec<String>>>,
+    /// What the context says where nobody says it; raw programs have none.
+    blank: Option<TestContext>,
+    context: Option<TestContext>,
 }
 
 /// Where a frame lies.
@@ -209,7 +242,19 @@ impl TestRun {
         }
         let place = Place::new(&world)?;
         let stack = world.cage.alloc(PAGE_LEN.into(), "the stack")?;
-        Ok(Self { world, instance, program, place, stack, trace })
+        let blank = TestContext::new(program.linked().program().kind(), &[]).ok();
+        Ok(Self { world, instance, program, place, stack, trace, blank, context: None })
+    }
+
+    /// Says what the context of each run holds before, as `ctx_in` of `BPF_PROG_TEST_RUN`: `struct xdp_md`, whose `data` is
+    /// the length of the metadata at the start of each frame and whose `data_end` is the frame's; `struct __sk_buff`; or
+    /// `struct bpf_flow_keys`. Fewer bytes are taken with zeros behind them. Reports hold the context afterwards from now on.
+    ///
+    /// # Errors
+    /// [`RunError::Context`] where the kernel would refuse it.
+    pub fn give_context(&mut self, bytes: &[u8]) -> Result<(), RunError> {
+        self.context = Some(TestContext::new(self.program.linked().program().kind(), bytes)?);
+        Ok(())
     }
 
     /// The object with its maps.
@@ -250,7 +295,7 @@ impl TestRun {
         let mut places = Vec::new();
         let frames = (1..).zip(frames);
         frames.map(move |(number, frame)| {
-            let frame = Sized { bytes: frame, len: frame_len(number, frame)? };
+            let frame = Sized { bytes: frame, len: self.input_len(number, frame)? };
             while places.len() + 1 < BURST_MAX.min(repeat.saturating_sub(1) as usize) {
                 places.push(Place::new(&self.world)?);
             }
@@ -261,9 +306,18 @@ impl TestRun {
     /// Whether frames can be run, before any is: so that a wrong one costs no results.
     ///
     /// # Errors
-    /// [`RunError::Frame`] at the first of a wrong length.
-    pub fn check<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RunError> {
-        (1..).zip(frames).try_for_each(|(number, frame)| frame_len(number, frame).map(|_| ()))
+    /// [`RunError::Frame`] at the first of a wrong length, [`RunError::FrameContext`] at one that the context does not fit.
+    pub fn check<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RunError> {
+        (1..).zip(frames).try_for_each(|(number, frame)| self.input_len(number, frame).map(|_| ()))
+    }
+
+    /// Length of frame `number`, from 1, with the metadata before it.
+    fn input_len(&self, number: usize, frame: &[u8]) -> Result<u32, RunError> {
+        let len = frame_len(number, frame)?;
+        if let Some(context) = &self.context {
+            context.check(len).map_err(|reason| RunError::FrameContext { number, reason })?;
+        }
+        Ok(len)
     }
 
     fn report(&self, run: &mut Run<'_>, mode: Mode, repeat: u32, frame: Sized<'_>, places: &[Place]) -> FrameReport {
@@ -279,12 +333,13 @@ impl TestRun {
                 // The first place comes last, so that what is reported does not depend on the count.
                 let burst = &places[..places.len().min(left - 1)];
                 burst.iter().chain([&self.place]).for_each(|place| self.put(run, place, frame));
-                // What the run knows of the packet: it is the same everywhere.
+                // What the run knows of the packet: it is the same everywhere but for where the packet lies.
                 let skb = run.skb;
                 let started = Instant::now();
                 for place in burst.iter().chain([&self.place]) {
                     self.aim(run, place, frame.len);
                     run.skb = skb;
+                    run.skb.moved(place.chunk.addr().wrapping_sub(self.place.chunk.addr()));
                     outcome = self.program.run(mode, run);
                 }
                 elapsed += started.elapsed();
@@ -319,7 +374,13 @@ impl TestRun {
         if run.kind == ProgramKind::Raw {
             run.head.arg2 = len.into();
         }
-        run.window = Window::new(place.chunk.addr(), RUN_CHUNK_LEN, HEADROOM, len);
+        let meta_len = self.context().map_or(0, TestContext::meta_len);
+        run.window = Window::new(place.chunk.addr(), RUN_CHUNK_LEN, HEADROOM, len - meta_len);
+        run.window.meta -= meta_len;
+        (run.ifindex, run.queue) = (IFINDEX, 0);
+        if let Some(context) = self.context() {
+            context.prepare(run);
+        }
         if run.kind == ProgramKind::SocketFilter {
             // The kernel has taken the link header off.
             run.window.data += FRAME_LEN_MIN;
@@ -337,11 +398,32 @@ impl TestRun {
     fn write(&self, run: &mut Run<'_>, place: &Place, frame: Sized<'_>) -> Result<(), Fault> {
         let chunk = u64::from(place.chunk.addr());
         let cage = &self.world.cage;
-        let behind = HEADROOM + frame.len;
-        cage.fill(chunk, HEADROOM.into(), 0)?;
-        cage.write(chunk + u64::from(HEADROOM), frame.bytes)?;
-        cage.fill(chunk + u64::from(behind), (RUN_CHUNK_LEN - behind).into(), 0)?;
-        Context::write(run)
+        let end = u64::from(run.window.data_end);
+        let start = end - u64::from(frame.len);
+        cage.fill(chunk, start - chunk, 0)?;
+        cage.write(start, frame.bytes)?;
+        cage.fill(end, chunk + u64::from(RUN_CHUNK_LEN) - end, 0)?;
+        Context::write(run)?;
+        self.context().map_or(Ok(()), |context| context.apply(run))
+    }
+
+    /// What the context says beside the frame.
+    fn context(&self) -> Option<&TestContext> {
+        self.context.as_ref().or(self.blank.as_ref())
+    }
+
+    /// What a flow dissector left, its offsets kept within the frame (`bpf_flow_dissect` of `net/core/flow_dissector.c`).
+    fn flow_keys(&self, run: &Run<'_>) -> Result<Vec<u8>, Fault> {
+        let mut keys = vec![0; Context::FLOW_KEYS_LEN as usize];
+        self.world.cage.read((run.head.ctx + Context::FLOW_KEYS).into(), &mut keys)?;
+        let end = u16::try_from(run.window.frame_len()).unwrap_or(u16::MAX);
+        let mut start = u16::try_from(FRAME_LEN_MIN).expect("an Ethernet header");
+        let (offsets, _) = keys[Context::KEYS_NHOFF as usize..].as_chunks_mut::<2>();
+        for offset in &mut offsets[..2] {
+            start = u16::from_le_bytes(*offset).clamp(start, end);
+            *offset = start.to_le_bytes();
+        }
+        Ok(keys)
     }
 
     fn report_of(&self, run: &Run<'_>, mode: Mode, outcome: &Outcome, mean_ns: Option<f64>) -> FrameReport {
@@ -357,23 +439,35 @@ impl TestRun {
         // The kernel puts zeros where it took the link header off.
         let link =
             if run.kind == ProgramKind::SocketFilter { "00".repeat(FRAME_LEN_MIN as usize) } else { String::new() };
+        let readable = "the context is guest memory";
+        let (data_out, meta_out) = match run.kind {
+            ProgramKind::FlowDissector => (to_hex(&self.flow_keys(run).expect(readable)), String::new()),
+            ProgramKind::Xdp | ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::Raw => {
+                (link + &bytes(run.window.data, run.window.data_end), bytes(run.window.meta, run.window.data))
+            }
+        };
+        let ctx_out = self.context.as_ref().map(|context| to_hex(&context.after(run).expect(readable)));
+        let redirect = |redirect: &Redirect| match *redirect {
+            Redirect { target: Target::Port(ifindex), flags } => RedirectReport { ifindex, target: None, flags },
+            Redirect { target, flags } => RedirectReport { ifindex: 0, target: Some(target.to_string()), flags },
+        };
+        let copy = |copy: &FrameCopy| CopyReport { target: redirect(&copy.target), data: to_hex(&copy.bytes) };
         FrameReport {
             prog: program.name().to_owned(),
             mode: mode.name(),
             retval,
             verdict,
-            data_out: link + &bytes(run.window.data, run.window.data_end),
-            meta_out: bytes(run.window.meta, run.window.data),
+            data_out,
+            meta_out,
+            ctx_out,
             insns: outcome.insns,
             tail_calls: outcome.tail_calls,
             trap: outcome.trap.as_ref().map(ToString::to_string),
             trace: std::mem::take(&mut *lock(&self.trace)),
             findings: run.findings.iter().map(finding_report).collect(),
             timers: Vec::new(),
-            redirect: run.redirect.map(|target| match target {
-                Redirect { target: Target::Port(ifindex), flags } => RedirectReport { ifindex, target: None, flags },
-                Redirect { target, flags } => RedirectReport { ifindex: 0, target: Some(target.to_string()), flags },
-            }),
+            redirect: run.redirect.as_ref().map(redirect),
+            copies: run.copies.held().iter().map(copy).collect(),
             mean_ns,
         }
     }

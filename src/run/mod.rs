@@ -8,6 +8,7 @@
 mod callback;
 mod context;
 mod cookies;
+mod copies;
 mod dynptrs;
 mod finding;
 mod programs;
@@ -24,19 +25,20 @@ mod world;
 pub use callback::{Callback, Iteration, Step, code_handle, code_start};
 pub use context::Context;
 pub use cookies::{Cookies, Ends};
+pub use copies::{Copies, FrameCopy};
 pub use dynptrs::{Dynptr, Dynptrs};
 pub use finding::{Finding, Severity};
 pub use programs::Programs;
 pub use records::{Record, Records};
 pub use redirect::Redirect;
-pub use skb::{PacketType, Skb, TunnelKey, Vlan};
+pub use skb::{Checksum, PacketType, Skb, TunnelKey, Vlan};
 pub use timers::{Code, Due, TimerClock, TimerPlace, Timers};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
 use sockets::References;
 
-use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN};
+use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN, TUNNEL_OPTIONS_LEN_MAX};
 use crate::maps::{WorkerIndex, release_lock};
 use crate::trap::{Fault, TrapKind};
 use crate::verdict::ProgramKind;
@@ -123,12 +125,16 @@ pub struct Run<'w> {
     pub window: Window,
     /// What is known of the packet beyond its bytes, for tc and socket filter programs.
     pub skb: Skb,
+    /// Options of the tunnel that `skb.tunnel` names; as long as that says.
+    pub tunnel_options: [u8; TUNNEL_OPTIONS_LEN_MAX],
     /// Index of the interface (port) that the frame came in by; what `ctx->ingress_ifindex` says.
     pub ifindex: u32,
     /// Receive queue; what `ctx->rx_queue_index` says.
     pub queue: u32,
     /// Where the last redirect helper sent the frame.
     pub redirect: Option<Redirect>,
+    /// Copies of the frame that are to be sent beside it, once it is judged.
+    pub copies: Copies,
     /// Ring-buffer records that were reserved and not yet ended.
     pub records: Records,
     /// Guest address of the lock that the run holds.
@@ -181,9 +187,11 @@ impl<'w> Run<'w> {
             kind,
             window: Window::default(),
             skb: Skb::default(),
+            tunnel_options: [0; TUNNEL_OPTIONS_LEN_MAX],
             ifindex: 1,
             queue: 0,
             redirect: None,
+            copies: Copies::default(),
             callback: None,
             callback_depth: 0,
             records: Records::default(),
@@ -212,6 +220,7 @@ impl<'w> Run<'w> {
         self.head.tail_calls = 0;
         self.head.r0 = 0;
         self.redirect = None;
+        self.copies.clear();
         self.callback = None;
         self.callback_depth = 0;
         self.trap = None;

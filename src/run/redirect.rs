@@ -13,11 +13,18 @@ const EXCLUDE_INGRESS: u64 = 1 << 4;
 pub struct Redirect {
     /// Where to.
     pub target: Target,
-    /// The helper's flags, where they matter.
+    /// The helper's flags where they matter, and those below.
     pub flags: u64,
 }
 
 impl Redirect {
+    /// `BPF_F_NEIGH`: the target resolves the next hop and writes the link header (`bpf_redirect_neigh`).
+    pub const NEIGHBOUR: u64 = 1 << 1;
+    /// `BPF_F_PEER`: the other end of the target receives the frame (`bpf_redirect_peer`).
+    pub const PEER: u64 = 1 << 2;
+    /// `BPF_F_NEXTHOP`: beside [`Self::NEIGHBOUR`], the program named the next hop itself.
+    pub const NEXT_HOP: u64 = 1 << 3;
+
     /// To the port with this interface index.
     #[must_use]
     pub fn to_port(ifindex: u32, flags: u64) -> Self {

@@ -14,16 +14,66 @@ use crate::verdict::ProgramKind;
 pub struct Skb {
     /// Ethernet type of what follows the link header (`skb->protocol`).
     pub protocol: u16,
+    /// Guest address of the link header (`skb_mac_header`).
+    pub link: u32,
+    /// Bytes of the link header as they were last noted (`skb->mac_len`).
+    pub link_len: u32,
     /// Guest address of the network header (`skb_network_header`).
     pub network: u32,
+    /// Guest address of the transport header, once a helper has said it (`skb_transport_header`).
+    pub transport: Option<u32>,
+    /// Whether the packet was wrapped into another (`skb->encapsulation`).
+    pub encapsulated: bool,
+    /// What is known of the packet's checksums.
+    pub checksum: Checksum,
+    /// Bytes of each segment that the packet stands for, or 0 (`skb_shinfo(skb)->gso_size`).
+    pub segment_len: u32,
     /// The VLAN tag that is kept beside the packet instead of in it.
     pub vlan: Option<Vlan>,
     /// Whom the link address means (`PACKET_*`).
     pub packet_type: PacketType,
     /// Hash of the flow, once it is known.
     pub hash: Option<u32>,
-    /// The tunnel that the packet came out of, or is to go into.
+    /// The tunnel that the packet is to go into.
     pub tunnel: Option<TunnelKey>,
+}
+
+impl Skb {
+    /// Protocol of a frame by the number in its link header and the first bytes behind: below 1536 the number is a length,
+    /// and IPX or LLC follows (`eth_type_trans` of `net/ethernet/eth.c`).
+    #[must_use]
+    pub fn protocol_of(number: u16, payload: [u8; 2]) -> u16 {
+        const ETH_P_802_3: u16 = 1;
+        const ETH_P_802_2: u16 = 4;
+        match (number, payload) {
+            (0x600.., _) => number,
+            (_, [0xff, 0xff]) => ETH_P_802_3,
+            _ => ETH_P_802_2,
+        }
+    }
+
+    /// Bytes from the link header to the network header (`skb_mac_header_len`).
+    #[must_use]
+    pub fn link_header_len(&self) -> u32 {
+        self.network.wrapping_sub(self.link)
+    }
+
+    /// The frame's bytes have moved by so many, `2^32 - n` for `n` downwards: the headers with them.
+    pub fn moved(&mut self, by: u32) {
+        self.link = self.link.wrapping_add(by);
+        self.network = self.network.wrapping_add(by);
+        self.transport = self.transport.map(|transport| transport.wrapping_add(by));
+    }
+}
+
+/// What is known of a packet's checksums (`skb->ip_summed`), as far as received frames have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Nothing.
+    #[default]
+    None,
+    /// So many checksums beyond the first were found good, 3 at most.
+    Unnecessary(u8),
 }
 
 impl Run<'_> {
@@ -93,30 +143,39 @@ impl PacketType {
     }
 }
 
-/// What `struct bpf_tunnel_key` says.
+/// A tunnel that a packet is to go into (`struct ip_tunnel_info`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TunnelKey {
     /// Number of the tunnel.
     pub id: u32,
-    /// Address of the other end, IPv4 in the first four bytes.
-    pub remote: [u8; 16],
-    /// Our address.
-    pub local: [u8; 16],
+    /// Address that the outer packet comes from; IPv4 in the first four bytes, as the program gave them.
+    pub source: [u8; 16],
+    /// Address that the outer packet goes to.
+    pub destination: [u8; 16],
     /// Whether the addresses are IPv6.
     pub is_ipv6: bool,
     /// Type of service.
     pub tos: u8,
     /// Time to live.
     pub ttl: u8,
-    /// Flow label.
+    /// Flow label, 20 bits.
     pub label: u32,
-    /// Flags (`BPF_F_ZERO_CSUM_TX` and others) as they were set.
-    pub flags: u64,
+    /// `IP_TUNNEL_*_BIT` of `include/net/ip_tunnels.h`.
+    pub flags: u16,
+    /// How many bytes of [`Run::tunnel_options`] go with it.
+    pub options_len: Option<u8>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_below_1536_is_a_length() {
+        assert_eq!(Skb::protocol_of(0x600, [0xff, 0xff]), 0x600);
+        assert_eq!(Skb::protocol_of(0x5ff, [0xff, 0xff]), 1);
+        assert_eq!(Skb::protocol_of(46, [0xff, 0]), 4);
+    }
 
     #[test]
     fn a_link_address_means_us_all_a_group_or_someone_else() {

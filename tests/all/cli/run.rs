@@ -95,6 +95,82 @@ fn captures_go_in_and_come_out() {
     assert_eq!(fs::read(&one).expect("written"), frames[0].bytes);
 }
 
+/// An object of one program, in the section of its hook.
+fn object_in(name: &str, section: &str, text: &str) -> String {
+    let mut builder = crate::objects::Builder::new();
+    let len = kumite::isa::assemble(text).expect("a program").len() as u64 * 8;
+    let index = builder.text(section, text);
+    builder.symbol("main", crate::objects::Names::Function, index, 0, len);
+    let path = place(name);
+    fs::write(&path, builder.finish()).expect("written");
+    path.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_context_goes_in_and_comes_out() {
+    // The mark becomes the priority, and cb[1] what was in the tstamp's low half.
+    let tc =
+        "r2 = *(u32 *)(r1 + 8)\n*(u32 *)(r1 + 32) = r2\nr2 = *(u32 *)(r1 + 152)\n*(u32 *)(r1 + 52) = r2\nr0 = 0\nexit";
+    let object_file = object_in("context.o", "tc", tc);
+    let mut given = vec![0; 192];
+    given[8..12].copy_from_slice(&[1, 2, 3, 4]);
+    given[152..156].copy_from_slice(&[5, 6, 7, 8]);
+    let mut expected = given.clone();
+    expected[32..36].copy_from_slice(&[1, 2, 3, 4]);
+    expected[40] = 1;
+    expected[52..56].copy_from_slice(&[5, 6, 7, 8]);
+    expected[160] = 42;
+    let (before, after) = (place("context.in"), place("context.out"));
+    fs::write(&before, &given).expect("written");
+    let [before, after] = [&before, &after].map(|path| path.to_str().expect("text"));
+    let run = ["run", &object_file, "--hex", FRAME];
+    for ctx_in in [before.to_owned(), kumite::report::to_hex(&given)] {
+        let (code, lines) = json(&[&run[..], &["--ctx-in", &ctx_in, "--ctx-out", after]].concat());
+        assert_eq!((code, &lines[0]["ctx_out"]), (0, &Value::from(kumite::report::to_hex(&expected))));
+        assert_eq!(fs::read(after).expect("written"), expected);
+    }
+    let (_, lines) = json(&run);
+    assert_eq!(lines[0]["ctx_out"], Value::Null, "nobody asked for it");
+    let refused = said(&[&run[..], &["--ctx-in", "01"]].concat());
+    let settable = "mark, priority, ingress_ifindex, ifindex, cb, tstamp, wire_len, gso_segs, gso_size and hwtstamp";
+    let complaint = format!("kumite: context: byte 0 of __sk_buff is not zero; only {settable} may be set\n");
+    assert_eq!(refused, (1, String::new(), complaint));
+}
+
+#[test]
+fn metadata_goes_in_before_the_frame_and_comes_out() {
+    // Takes the first word of the metadata away, and returns the second.
+    let xdp = "r6 = r1\nr2 = 4\ncall 54\nr2 = *(u32 *)(r6 + 8)\nr3 = *(u32 *)(r6 + 0)\nr4 = r2\nr4 += 4\n\
+               if r4 > r3 goto out\nr0 = *(u32 *)(r2 + 0)\nout: exit";
+    let object_file = object_in("metadata.o", "xdp", xdp);
+    let input = format!("0102030405060708{FRAME}");
+    let context = "0800000032000000";
+    let (code, lines) = json(&["run", &object_file, "--hex", &input, "--ctx-in", context]);
+    let report = &lines[0];
+    assert_eq!((code, &report["retval"], &report["findings"]), (0, &Value::from(0x0807_0605), &Value::Array(vec![])));
+    assert_eq!((&report["meta_out"], &report["data_out"]), (&Value::from("05060708"), &Value::from(FRAME)));
+    assert_eq!(report["ctx_out"], format!("040000002e000000{}", "00".repeat(16)));
+    let refused = said(&["run", &object_file, "--hex", FRAME, "--ctx-in", context]);
+    let complaint = "kumite: frame 1: context: data_end is 50; it must be the length of the input, metadata included\n";
+    assert_eq!(refused, (1, String::new(), complaint.to_owned()));
+}
+
+#[test]
+fn a_flow_dissector_leaves_its_keys_and_a_copy_is_shown() {
+    // ip_proto becomes 17.
+    let text = "r2 = *(u64 *)(r1 + 144)\nr3 = 17\n*(u8 *)(r2 + 9) = r3\nr0 = 0\nexit";
+    let dissector = object_in("dissector.o", "flow_dissector", text);
+    let (code, lines) = json(&["run", &dissector, "--hex", FRAME]);
+    assert_eq!((code, &lines[0]["verdict"]), (0, &Value::from("pass")));
+    assert_eq!(lines[0]["data_out"], format!("0e000e000000000000110800{}", "00".repeat(44)));
+    let copier = object_in("copier.o", "tc", "r2 = 1\nr3 = 1\ncall 13\nexit");
+    let (code, lines) = json(&["run", &copier, "--hex", FRAME]);
+    let copies = serde_json::json!([{ "ifindex": 1, "flags": 1, "data": FRAME }]);
+    assert_eq!((code, &lines[0]["copies"]), (0, &copies));
+    let (_, out, _) = said(&["run", &copier, "--hex", FRAME]);
+    assert!(out.contains("\n  copy: 42 bytes to interface 1\n"), "{out}");
+}
+
 #[test]
 fn what_cannot_be_run_is_told_in_one_line() {
     let missing = place("missing.o");

@@ -62,12 +62,12 @@ fn records_of(map: &dyn Map) -> Option<Vec<Vec<u8>>> {
     Some(records)
 }
 
-fn frames(seed: u64, kind: ProgramKind) -> Vec<Vec<u8>> {
+fn frames(kind: ProgramKind, count: usize) -> Vec<Vec<u8>> {
     // The kernel makes no skb of a packet that ends within its network header.
     let len_min = if kind == ProgramKind::Xdp { 14 } else { 14 + 40 };
-    let mut random = Random::new(seed);
+    let mut random = Random::new(7);
     let all = std::iter::repeat_with(|| frames::frame(&mut random));
-    all.filter(|frame| frame.len() >= len_min).take(FRAME_COUNT).collect()
+    all.filter(|frame| frame.len() >= len_min).take(count).collect()
 }
 
 fn parse(path: &Path) -> Object {
@@ -88,23 +88,78 @@ fn test_run(object: &Object, program: &str, preset: Preset<'_>, furnish: Furnish
     run
 }
 
-fn reports(run: &TestRun, mode: Mode, frames: &[Vec<u8>]) -> Vec<FrameReport> {
-    let reports = run.reports(mode, 1, frames.iter().map(Vec::as_slice));
-    reports.map(|report| report.expect("frames of ordinary length")).collect()
+/// What a program runs on.
+struct Input {
+    /// The frame, behind its metadata.
+    bytes: Vec<u8>,
+    /// What the context says before.
+    context: Vec<u8>,
+}
+
+impl Input {
+    /// The context says now the least, now more, as the frame's random bytes have it.
+    fn new(kind: ProgramKind, program: &str, frame: &[u8]) -> Self {
+        let dice = |at: usize, below: u8| u32::from(frame[at] % below);
+        let mut context = match kind {
+            ProgramKind::Xdp => vec![0; 24],
+            ProgramKind::Tc | ProgramKind::SocketFilter => vec![0; 192],
+            ProgramKind::FlowDissector => vec![0; 56],
+            ProgramKind::Raw => panic!("no hook of the kernel's"),
+        };
+        let meta_len = if kind == ProgramKind::Xdp && dice(1, 4) == 0 { 4 * dice(2, 9) } else { 0 };
+        let bytes = [&vec![0xd0; meta_len as usize], frame].concat();
+        let len = u32::try_from(bytes.len()).expect("short");
+        let mut put = |offset: usize, value: u32| context[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+        match kind {
+            ProgramKind::Xdp => {
+                put(0, meta_len);
+                put(4, len);
+                put(12, dice(3, 2));
+            }
+            ProgramKind::Tc | ProgramKind::SocketFilter => {
+                put(8, 0x1234_5678);
+                put(32, dice(1, 8));
+                put(36, dice(2, 3));
+                put(40, dice(3, 2));
+                for (offset, value) in (48..68).step_by(4).zip(0xa0..) {
+                    put(offset, value);
+                }
+                put(152, 0x5eed);
+                put(160, if dice(4, 2) == 0 { 0 } else { len + dice(5, 200) });
+                put(164, dice(6, 200));
+                // The kernel's stack would take copies apart by it.
+                put(176, if program != "copies" && dice(7, 6) == 0 { 500 } else { 0 });
+                put(184, 0xbeef);
+            }
+            ProgramKind::FlowDissector => put(48, dice(1, 8)),
+            ProgramKind::Raw => {}
+        }
+        Self { bytes, context }
+    }
+}
+
+/// Reports of all inputs.
+fn reports(run: &mut TestRun, mode: Mode, inputs: &[Input]) -> Vec<FrameReport> {
+    let mut report = |input: &Input| {
+        run.give_context(&input.context).unwrap_or_else(|error| panic!("{error}"));
+        let report = run.reports(mode, 1, [input.bytes.as_slice()]).next().expect("a report for each frame");
+        report.expect("frames of ordinary length")
+    };
+    inputs.iter().map(&mut report).collect()
 }
 
 /// Runs a program of an object on the same frames in every mode, and in the kernel where that can be.
-fn compare(path: &Path, program: &str, preset: Preset<'_>) {
-    compare_furnished(path, program, preset, &|_| ());
+fn compare(path: &Path, program: &str, preset: Preset<'_>, frame_count: usize) {
+    compare_furnished(path, program, preset, &|_| (), frame_count);
 }
 
 /// The same in a world that is like the calling thread's network namespace.
-fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>) {
+fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>, frame_count: usize) {
     let object = parse(path);
     let kind = object.program(program).expect("a program of the object").kind();
-    let frames = frames(7, kind);
-    let verified = test_run(&object, program, preset, furnish);
-    let expected = reports(&verified, Mode::Verify, &frames);
+    let inputs: Vec<Input> = frames(kind, frame_count).iter().map(|frame| Input::new(kind, program, frame)).collect();
+    let mut verified = test_run(&object, program, preset, furnish);
+    let expected = reports(&mut verified, Mode::Verify, &inputs);
     let place = |number: usize| format!("{} {program} frame {number}", path.display());
     let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, report) in expected.iter().enumerate() {
@@ -115,14 +170,16 @@ fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Fu
     }
     println!("{} {program}: {verdicts:?}", path.display());
     for mode in [Mode::Fast, Mode::Instrumented] {
-        let run = test_run(&object, program, preset, furnish);
+        let mut run = test_run(&object, program, preset, furnish);
         assert!(run.untranslated(mode).is_none(), "{program} is interpreted in {mode} mode");
-        for (number, (report, expected)) in reports(&run, mode, &frames).iter().zip(&expected).enumerate() {
+        for (number, (report, expected)) in reports(&mut run, mode, &inputs).iter().zip(&expected).enumerate() {
             let essence = |report: &FrameReport| {
                 (
                     report.retval,
                     report.data_out.clone(),
                     report.meta_out.clone(),
+                    report.ctx_out.clone(),
+                    format!("{:?} {:?}", report.redirect, report.copies),
                     report.tail_calls,
                     report.trap.clone(),
                 )
@@ -150,13 +207,15 @@ fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Fu
         map_of(map).update(key, value, 0).expect("room");
     }
     let judge = kernel.program(program);
-    for (number, (frame, report)) in frames.iter().zip(&expected).enumerate() {
-        let output = judge.test_run(&TestInput { packet: frame, ctx: &[], repeat: 1 });
-        let output = output.unwrap_or_else(|errno| panic!("{}: {errno}: {frame:02x?}", place(number)));
+    for (number, (input, report)) in inputs.iter().zip(&expected).enumerate() {
+        let output = judge.test_run(&TestInput { packet: &input.bytes, ctx: &input.context, repeat: 1 });
+        let output = output.unwrap_or_else(|errno| panic!("{}: {errno}: {:02x?}", place(number), input.bytes));
         assert_eq!(report.retval, output.retval, "{}: return value", place(number));
         // The kernel gives metadata out with the packet.
         let left = from_hex(&format!("{}{}", report.meta_out, report.data_out));
         assert_eq!(left, Some(output.packet), "{}: packet", place(number));
+        let context = report.ctx_out.as_deref().and_then(from_hex);
+        assert_eq!(context, Some(output.ctx), "{}: context", place(number));
     }
     for (_, map) in verified.instance().maps() {
         let def = map.def();
@@ -180,7 +239,7 @@ fn compare_builds(source: &str, cpu_min: &str, programs: &[&str], preset: Preset
         for cpu in cpus.iter().filter(|cpu| **cpu >= cpu_min) {
             let object = clang::build(compiler, cpu, source);
             for program in programs {
-                compare(&object, program, preset);
+                compare(&object, program, preset, FRAME_COUNT);
             }
         }
     }
@@ -229,6 +288,96 @@ fn a_tc_program_classifies_as_in_the_kernel() {
 #[test]
 fn a_socket_filter_reads_headers_by_offset_as_in_the_kernel() {
     compare_builds("tests/programs/filter.c", "v1", &["filter", "headers"], &[]);
+}
+
+#[test]
+fn packets_are_read_and_written_by_offset_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_bytes.c", "v1", &["bytes", "filter"], &[]);
+}
+
+#[test]
+fn checksums_are_brought_up_to_date_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_checksum.c", "v1", &["checksums", "translate"], &[]);
+}
+
+#[test]
+fn hashes_of_flows_are_kept_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_hash.c", "v1", &["hashes"], &[]);
+}
+
+#[test]
+fn room_in_packets_is_made_and_taken_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_room.c", "v1", &["grow", "shrink", "ends", "protocols"], &[]);
+}
+
+#[test]
+fn tags_are_pushed_and_popped_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_vlan.c", "v1", &["tags", "all_off"], &[]);
+}
+
+#[test]
+fn tunnels_are_said_and_asked_for_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_tunnel.c", "v1", &["tunnels"], &[]);
+}
+
+#[test]
+fn packets_say_of_themselves_what_they_say_in_the_kernel() {
+    compare_builds("tests/programs/skb_type.c", "v1", &["marks", "sockets", "groups"], &[]);
+}
+
+#[test]
+fn targets_and_copies_are_noted_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_redirect.c", "v1", &["targets", "copies"], &[]);
+}
+
+#[test]
+fn helpers_of_sk_buffs_agree_with_the_kernel_over_ten_thousand_calls_each() {
+    if !clang::available("clang-14") {
+        return;
+    }
+    // Frames that make so many calls of each helper of a program.
+    for (source, program, frame_count) in [
+        ("bytes", "bytes", 1300),
+        ("bytes", "filter", 1300),
+        ("checksum", "checksums", 1300),
+        ("hash", "hashes", 6500),
+        ("redirect", "copies", 3400),
+        ("redirect", "targets", 5000),
+        ("room", "ends", 5000),
+        ("room", "grow", 3400),
+        ("room", "protocols", 2600),
+        ("room", "shrink", 1300),
+        ("tunnel", "tunnels", 5000),
+        ("type", "marks", 3800),
+        ("vlan", "tags", 2600),
+    ] {
+        // A version that no other test builds, at the same time and place.
+        let object = clang::build("clang-14", "v2", &format!("tests/programs/skb_{source}.c"));
+        compare(&object, program, &[], frame_count);
+    }
+}
+
+#[test]
+fn a_repeated_run_finds_its_headers_as_single_runs_do() {
+    if !clang::available("clang-14") {
+        return;
+    }
+    let text = format!("#include \"{}/tests/programs/skb_bytes.c\"\n", env!("CARGO_MANIFEST_DIR"));
+    let object = parse(&clang::build_text("clang-14", "repeated", &text));
+    let frame = frames(ProgramKind::SocketFilter, 1).remove(0);
+    let left = |repeat: u32, times: usize| -> Vec<Elements> {
+        let run = test_run(&object, "filter", &[], &|_| ());
+        for report in run.reports(Mode::Fast, repeat, std::iter::repeat_n(frame.as_slice(), times)) {
+            assert_eq!(report.expect("a frame of ordinary length").trap, None);
+        }
+        run.instance().maps().iter().map(|(_, map)| elements_of(map.as_ref())).collect()
+    };
+    assert_eq!(left(9, 1), left(1, 9));
+}
+
+#[test]
+fn a_flow_dissector_finds_keys_as_in_the_kernel() {
+    compare_builds("tests/programs/dissect.c", "v1", &["dissect", "anywhere"], &[]);
 }
 
 #[test]

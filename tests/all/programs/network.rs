@@ -8,7 +8,7 @@ use kumite::run::World;
 use kumite::run::routes::Routes;
 use kumite::run::sockets::Socket;
 
-use super::{clang, compare_furnished};
+use super::{FRAME_COUNT, clang, compare_furnished};
 use crate::shared::skipped;
 
 /// The answer of `ip`.
@@ -128,7 +128,7 @@ fn packets_find_the_ways_that_they_find_in_the_kernel() {
         for cpu in ["v1", "v3"] {
             let object = clang::build("clang-19", cpu, "tests/programs/route.c");
             for program in ["route_xdp", "route_tc", "too_short"] {
-                compare_furnished(&object, program, &[], &furnish);
+                compare_furnished(&object, program, &[], &furnish, FRAME_COUNT);
             }
         }
     });
@@ -216,7 +216,7 @@ fn sockets_are_found_as_in_the_kernel_and_make_cookies() {
         for cpu in ["v1", "v3"] {
             let object = clang::build("clang-19", cpu, "tests/programs/sockets.c");
             for program in ["sockets_xdp", "sockets_tc"] {
-                compare_furnished(&object, program, &preset, &furnish);
+                compare_furnished(&object, program, &preset, &furnish, FRAME_COUNT);
             }
         }
     });

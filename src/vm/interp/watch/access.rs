@@ -13,7 +13,7 @@ use crate::verdict::ProgramKind;
 pub(super) fn context_len(kind: ProgramKind) -> u32 {
     match kind {
         ProgramKind::Xdp => Context::XDP_LEN,
-        ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => Context::LEN,
+        ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::FlowDissector => Context::SK_BUFF_LEN,
         ProgramKind::Raw => 0,
     }
 }
