@@ -10,8 +10,8 @@ use super::check::place;
 use super::{Arg, Frame, Helper, Ret};
 use crate::limits::FRAME_LEN_MIN;
 use crate::maps::Errno;
+use crate::run::Run;
 use crate::run::routes::{Interface, Miss, Query, Routes, Way};
-use crate::run::{Run, Window};
 use crate::trap::{Access, TrapKind};
 use crate::verdict::ProgramKind;
 
@@ -186,9 +186,17 @@ fn lookup(routes: &Routes, params: &mut Params, family: u8, flags: u64, check: L
 /// Number of the table `main`.
 const MAIN: u32 = 254;
 
-/// `is_skb_forwardable`: whether a frame fits an interface, a VLAN tag put in.
-fn fits(interface: &Interface, window: Window) -> bool {
-    interface.up && window.frame_len() <= interface.mtu.saturating_add(FRAME_LEN_MIN + 4)
+/// `is_skb_forwardable`: whether a frame fits an interface, a VLAN tag put in; one that stands for segments is cut up.
+fn fits(interface: &Interface, run: &Run<'_>) -> bool {
+    let fits = run.window.frame_len() <= interface.mtu.saturating_add(FRAME_LEN_MIN + 4);
+    interface.up && (fits || run.skb.segment_len != 0)
+}
+
+/// `skb_gso_validate_network_len`: whether the segments that a frame stands for are too long. Where no transport header is
+/// known, the kernel takes one for far behind.
+fn segments_too_long(run: &Run<'_>, mtu: u32) -> bool {
+    let headers = run.skb.transport.map(|transport| transport.wrapping_sub(run.skb.network));
+    headers.is_none_or(|headers| headers.saturating_add(run.skb.segment_len) > mtu)
 }
 
 fn fib_lookup(run: &mut Run<'_>, [ctx, at, len, flags, _]: [u64; 5]) -> Result<u64, TrapKind> {
@@ -212,7 +220,7 @@ fn fib_lookup(run: &mut Run<'_>, [ctx, at, len, flags, _]: [u64; 5]) -> Result<u
         let mut answer = lookup(&routes, &mut params, family, flags, check);
         if answer == SUCCESS && check == LenCheck::No {
             let out = routes.interface(params.ifindex()).expect("the lookup found it");
-            if !fits(out, run.window) {
+            if !fits(out, run) {
                 answer = FRAGMENTATION_NEEDED;
             }
             params.put_mtu(out.mtu);
@@ -237,6 +245,10 @@ pub(super) static FIB_LOOKUP: Helper = Helper {
 
 /// Check the segments of a packet that is to be cut up instead of its length.
 const CHECK_SEGMENTS: u64 = 1;
+/// `enum bpf_check_mtu_ret`.
+const MTU_FITS: u64 = 0;
+const MTU_TOO_LONG: u64 = 1;
+const MTU_SEGMENTS_TOO_LONG: u64 = 2;
 
 fn check_mtu(run: &mut Run<'_>, [ctx, ifindex, at, difference, flags]: [u64; 5]) -> Result<u64, TrapKind> {
     place(163, 1).context(run, ctx)?;
@@ -260,7 +272,13 @@ fn check_mtu(run: &mut Run<'_>, [ctx, ifindex, at, difference, flags]: [u64; 5])
     let len = if given == 0 { run.window.frame_len().cast_signed() } else { given.cast_signed().wrapping_add(header) };
     let too_long = len.wrapping_add(difference) > mtu.cast_signed().wrapping_add(header);
     run.world.cage.write(at, &mtu.to_ne_bytes()).map_err(fault)?;
-    Ok(u64::from(too_long))
+    let stands_for_segments = run.kind == ProgramKind::Tc && run.skb.segment_len != 0;
+    Ok(match too_long {
+        false => MTU_FITS,
+        true if !stands_for_segments => MTU_TOO_LONG,
+        true if flags & CHECK_SEGMENTS != 0 && segments_too_long(run, mtu) => MTU_SEGMENTS_TOO_LONG,
+        true => MTU_FITS,
+    })
 }
 
 /// `long bpf_check_mtu(ctx, ifindex, mtu_len, len_diff, flags)`: whether a packet fits an interface, and what fits.
