@@ -113,6 +113,8 @@ pub const RUN_DYNPTRS_MAX: usize = 32;
 pub const SOCKETS_MAX: usize = 1024;
 /// References to sockets that one run can hold at a time.
 pub const RUN_SOCKETS_MAX: usize = 32;
+/// Entries of a map that a comparison with the kernel looks at: a system call each.
+pub const DIFF_ENTRIES_MAX: u32 = 1 << 18;
 /// Findings that verify mode keeps of one run; the first ones tell the story.
 pub const FINDINGS_MAX: usize = 64;
 /// Bytes at the start of a chunk that `bpf_xdp_adjust_head` and `_meta` may not reach; the kernel keeps its `xdp_frame`

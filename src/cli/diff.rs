@@ -75,6 +75,9 @@ fn write_text(found: &Diff, out: Out<'_>) -> Result<(), CliError> {
             writeln!(out, "    kumite {}", difference.kumite)?;
         }
     }
+    if !found.unseen.is_empty() {
+        writeln!(out, "not compared, by size or type: {}", found.unseen.join(", "))?;
+    }
     if found.refused > 0 {
         writeln!(out, "{} the kernel makes no packet of", counted(found.refused as u64, "frame"))?;
     }

@@ -13,7 +13,7 @@ use super::hexadecimal::to_hex;
 use super::test_run::{FrameReport, RunError, RunRequest, TestRun};
 use crate::elf::Object;
 use crate::kernel::{self, HAS_ELEMENTS, KernelError, KernelMap, KernelObject, LinkedSlot, TestInput};
-use crate::limits::DIFFERENCES_MAX;
+use crate::limits::{DIFF_ENTRIES_MAX, DIFFERENCES_MAX};
 use crate::maps::{Errno, Map, MapKind};
 use crate::run::Context;
 use crate::verdict::ProgramKind;
@@ -39,6 +39,8 @@ pub struct Diff {
     pub frames: usize,
     /// Frames that the kernel makes no packet of: they end within their network header.
     pub refused: usize,
+    /// Maps whose contents were not compared: too large, or of a type whose elements bpf(2) does not show.
+    pub unseen: Vec<String>,
     /// What each mode did.
     pub modes: Vec<ModeDiff>,
 }
@@ -106,8 +108,16 @@ pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Resul
     let theirs = KernelObject::load(request.object, program, &slots(&first))?;
     let expected = in_kernel(request.object, &theirs, &first, frames)?;
     let refused = expected.frames.iter().filter(|frame| frame.is_none()).count();
-    let mut report =
-        Diff { prog: program.name().to_owned(), frames: frames.len() - refused, refused, modes: Vec::new() };
+    let maps = first.instance().maps().iter().map(|(_, map)| map.as_ref());
+    let seen_otherwise = |map: &dyn Map| map.as_ring_buffer().is_some() || map.as_program_array().is_some();
+    let unseen = maps.filter(|map| !is_comparable(*map) && !seen_otherwise(*map));
+    let mut report = Diff {
+        prog: program.name().to_owned(),
+        frames: frames.len() - refused,
+        refused,
+        unseen: unseen.map(|map| map.def().name.clone()).collect(),
+        modes: Vec::new(),
+    };
     for mode in modes {
         let mut run = TestRun::new(request)?;
         let found = here(&mut run, *mode, frames, &expected)?;
@@ -128,10 +138,11 @@ fn slots(run: &TestRun) -> Vec<LinkedSlot> {
     found
 }
 
-/// Whether the elements of such maps can be compared: bytes that mean the same on both sides, readable by bpf(2).
+/// Whether the elements of such maps can be compared: bytes that mean the same on both sides, readable by bpf(2), and not
+/// more of them than a person waits for.
 fn is_comparable(map: &dyn Map) -> bool {
     let def = map.def();
-    map.as_program_array().is_none() && def.inner.is_none() && HAS_ELEMENTS.contains(&def.kind)
+    HAS_ELEMENTS.contains(&def.kind) && def.max_entries <= DIFF_ENTRIES_MAX
 }
 
 /// Gives the kernel's maps what ours hold.

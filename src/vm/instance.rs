@@ -293,9 +293,13 @@ fn find_or_make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<Use>
 /// The definition with the sizes that the host decides.
 fn sized(world: &World, def: &MapDef) -> MapDef {
     let mut def = def.clone();
-    // As libbpf does: one slot for each processor.
-    if def.kind == MapKind::PERF_EVENT_ARRAY && def.max_entries == 0 {
-        def.max_entries = world.worker_count;
+    if def.kind == MapKind::PERF_EVENT_ARRAY {
+        // As cilium/ebpf does, whose objects may say something else.
+        (def.key_len, def.value_len) = (4, 4);
+        // As libbpf does: one slot for each processor.
+        if def.max_entries == 0 {
+            def.max_entries = world.worker_count;
+        }
     }
     def
 }
