@@ -101,6 +101,8 @@ pub const LOCK_YIELDS_MAX: u32 = 64;
 pub const LOCK_WORK: u64 = 1 << 20;
 /// Ring-buffer records that one run can hold reserved at a time.
 pub const RUN_RECORDS_MAX: usize = 32;
+/// Entries of an array up to which a dump shows those that are zero.
+pub const DUMP_ZEROS_MAX: u32 = 1 << 16;
 /// Differences from the kernel that a comparison tells of each mode; the rest are counted.
 pub const DIFFERENCES_MAX: usize = 16;
 /// Timers of a host's programs.

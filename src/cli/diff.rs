@@ -50,7 +50,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let found = diff(&request, &frames, &modes).map_err(|error| match error {
         DiffError::Run(error) => given::failed(error),
         DiffError::Kernel(KernelError::Unavailable { .. }) => CliError::host_failed(error),
-        DiffError::Kernel(_) => CliError::refused(error),
+        DiffError::Kernel(_) | DiffError::Preset { .. } => CliError::refused(error),
     })?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&found).expect("a report is plain data"))?;
@@ -64,6 +64,7 @@ fn write_text(found: &Diff, out: Out<'_>) -> Result<(), CliError> {
     let frames = counted(found.frames as u64, "frame");
     for mode in &found.modes {
         let verdict = match mode.different {
+            0 if found.frames == 0 => "nothing to compare".to_owned(),
             0 => "equal to the kernel".to_owned(),
             count => counted(count as u64, "difference"),
         };

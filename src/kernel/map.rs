@@ -70,12 +70,18 @@ pub enum Batch {
 
 impl KernelMap {
     /// `BPF_MAP_CREATE`, with the numbers as the kernel has them.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn create(kind: u32, key_len: u32, value_len: u32, max_entries: u32, flags: u32) -> Result<Self, Errno> {
         let kind = MapKind(kind);
         Self::of(&MapDef { kind, key_len, value_len, max_entries, flags, ..MapDef::default() }, None)
     }
 
     /// `BPF_MAP_CREATE` of a definition; a map of maps is given a map that its inner maps are to be like.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn of(def: &MapDef, inner: Option<&Self>) -> Result<Self, Errno> {
         let mut attr = CreateAttr {
             map_type: def.kind.0,
@@ -94,24 +100,33 @@ impl KernelMap {
             (attr.btf_key_type_id, attr.btf_value_type_id) = (key.0, value.0);
         }
         let fd = owned_fd(bpf(Command::MapCreate, &mut attr)?);
-        let value_len = Self::whole_value_len(def.kind.0, def.value_len);
+        let value_len = Self::whole_value_len(def.kind, def.value_len)?;
         Ok(Self { fd, key_len: def.key_len as usize, value_len })
     }
 
     /// A map that is pinned; the caller knows its type and lengths.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn open(path: &std::path::Path, kind: u32, key_len: u32, value_len: u32) -> Result<Self, Errno> {
-        let value_len = Self::whole_value_len(kind, value_len);
+        let value_len = Self::whole_value_len(MapKind(kind), value_len)?;
         Ok(Self { fd: pinned(path)?, key_len: key_len as usize, value_len })
     }
 
     /// Bytes of a value as bpf(2) gives and takes it.
-    fn whole_value_len(kind: u32, value_len: u32) -> usize {
-        let per_cpu = matches!(kind, 5 | 6 | 10 | 21);
-        if per_cpu { value_len.next_multiple_of(8) as usize * Self::possible_processors() } else { value_len as usize }
+    fn whole_value_len(kind: MapKind, value_len: u32) -> Result<usize, Errno> {
+        Ok(if kind.is_per_worker() {
+            value_len.next_multiple_of(8) as usize * Self::possible_processors()?
+        } else {
+            value_len as usize
+        })
     }
 
     /// The records of a ring buffer of `len` bytes that nobody has read: those submitted, in order.
-    pub fn records(&self, len: u32) -> Vec<Vec<u8>> {
+    ///
+    /// # Errors
+    /// What mmap answers.
+    pub fn records(&self, len: u32) -> Result<Vec<Vec<u8>>, Errno> {
         const PAGE_LEN: usize = 4096;
         const BUSY: u32 = 1 << 31;
         const DISCARDED: u32 = 1 << 30;
@@ -129,42 +144,50 @@ impl KernelMap {
                 i64::try_from(PAGE_LEN).expect("small"),
             )
         };
-        assert_ne!(start, libc::MAP_FAILED, "a ring buffer can be mapped");
+        if start == libc::MAP_FAILED {
+            return Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)));
+        }
         let mut bytes = vec![0u8; mapped_len];
         // SAFETY: the mapping is as long as the vector, and nothing runs that could write to the ring.
         unsafe { std::ptr::copy_nonoverlapping(start.cast::<u8>(), bytes.as_mut_ptr(), mapped_len) };
         // SAFETY: the mapping was made above and is not used again.
         unsafe { libc::munmap(start, mapped_len) };
         let produced = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("8"))).expect("64 bits");
-        assert!(produced <= len, "a test sends no more than the ring holds");
-        let data = &bytes[PAGE_LEN..];
+        // Nobody reads, so the producer never gets round.
+        let data = &bytes[PAGE_LEN..PAGE_LEN + produced.min(len)];
         let mut records = Vec::new();
         let mut at = 0;
-        while at < produced {
-            let header = u32::from_le_bytes(data[at..at + 4].try_into().expect("4"));
-            assert_eq!(header & BUSY, 0, "every record is finished");
+        while let Some(header) = data.get(at..).and_then(<[u8]>::first_chunk) {
+            let header = u32::from_le_bytes(*header);
             let record_len = (header & !DISCARDED) as usize;
+            // A record that is not finished ends what can be read.
+            let Some(record) = data.get(at + 8..at + 8 + record_len).filter(|_| header & BUSY == 0) else { break };
             if header & DISCARDED == 0 {
-                records.push(data[at + 8..at + 8 + record_len].to_vec());
+                records.push(record.to_vec());
             }
             at += (8 + record_len).next_multiple_of(8);
         }
-        records
+        Ok(records)
     }
 
     /// How many values a per-CPU element has.
-    pub fn possible_processors() -> usize {
-        let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").expect("sysfs is mounted");
-        let last = text.trim().rsplit(['-', ',']).next().expect("rsplit gives at least one part");
-        last.parse::<usize>().expect("a number") + 1
+    ///
+    /// # Errors
+    /// `ENOENT` where sysfs does not say it: a guess would let the kernel write behind our buffers.
+    pub fn possible_processors() -> Result<usize, Errno> {
+        let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").map_err(|_| Errno::ENOENT)?;
+        let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+        last.map(|last| last + 1).ok_or(Errno::ENOENT)
     }
 
     /// Bytes of a value as bpf(2) gives and takes it.
+    #[must_use]
     pub fn value_len(&self) -> usize {
         self.value_len
     }
 
     /// Its descriptor, for `lddw` and program arrays.
+    #[must_use]
     pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }
@@ -182,11 +205,17 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_ELEM`. An empty key stands for none (queues).
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn lookup(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         self.lookup_by(Command::MapLookup, key)
     }
 
     /// `BPF_MAP_LOOKUP_ELEM` with flags.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn lookup_with(&self, key: &[u8], flags: u64) -> Result<Vec<u8>, Errno> {
         let mut value = vec![0; self.value_len];
         let mut attr = self.elem(Some(key), flags);
@@ -232,6 +261,9 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`. An empty key stands for none (queues).
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Vec<u8>, Errno> {
         self.lookup_by(Command::MapLookupAndDelete, key)
     }
@@ -245,6 +277,9 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_UPDATE_ELEM`. An empty key stands for none (queues).
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
         assert_eq!(value.len(), self.value_len, "the kernel reads as many bytes");
         let mut attr = self.elem(Some(key).filter(|key| !key.is_empty()), flags);
@@ -253,6 +288,9 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_LOOKUP_ELEM` of a bloom filter: whether it holds the value.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn holds(&self, value: &[u8]) -> Result<(), Errno> {
         assert_eq!(value.len(), self.value_len, "the kernel reads as many bytes");
         let mut value = value.to_vec();
@@ -262,11 +300,17 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_DELETE_ELEM`.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn delete(&self, key: &[u8]) -> Result<(), Errno> {
         bpf(Command::MapDelete, &mut self.elem(Some(key), 0)).map(drop)
     }
 
     /// `BPF_MAP_GET_NEXT_KEY`.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
         let mut next = vec![0; self.key_len];
         let mut attr = self.elem(key, 0);
@@ -276,6 +320,9 @@ impl KernelMap {
     }
 
     /// `BPF_MAP_FREEZE`.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn freeze(&self) -> Result<(), Errno> {
         let mut fd = self.fd().cast_unsigned();
         bpf(Command::MapFreeze, &mut fd).map(drop)

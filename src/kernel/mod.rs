@@ -83,6 +83,7 @@ struct TypesAttr {
     types_len: u32,
     log_len: u32,
     log_level: u32,
+    log_true_size: u32,
 }
 
 impl KernelBtf {
@@ -90,7 +91,8 @@ impl KernelBtf {
     fn load(types: &types::Types) -> Result<Self, Errno> {
         let bytes = types.encode();
         let types_len = u32::try_from(bytes.len()).map_err(|_| Errno::E2BIG)?;
-        let mut attr = TypesAttr { types: bytes.as_ptr() as u64, log: 0, types_len, log_len: 0, log_level: 0 };
+        let mut attr =
+            TypesAttr { types: bytes.as_ptr() as u64, log: 0, types_len, log_len: 0, log_level: 0, log_true_size: 0 };
         Ok(Self(owned_fd(bpf(Command::BtfLoad, &mut attr)?)))
     }
 

@@ -39,6 +39,14 @@ pub enum KernelError {
         /// The end of the verifier's log.
         reason: String,
     },
+    /// The kernel does not take the types of the program's functions.
+    #[error("kernel: {program}: the types of its functions are refused ({errno}); the kernel cannot be compared with")]
+    Types {
+        /// Name of the program.
+        program: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// The kernel does not run the program on a packet.
     #[error("kernel: {program}: it cannot be run on a packet ({errno}); choose another program or other packets")]
     Run {
@@ -98,7 +106,8 @@ impl KernelObject {
         let maps = object.maps.iter().map(make).collect::<Result<Vec<_>, _>>()?;
         for (index, map) in object.maps.iter().enumerate() {
             for (slot, name) in &map.inner_maps {
-                let Some(inner) = object.maps.iter().position(|map| map.def.name == *name) else { continue };
+                let inner = object.maps.iter().position(|map| map.def.name == *name);
+                let inner = inner.ok_or_else(|| failed(map, "an inner map is not there", Errno::ENOENT))?;
                 let put = maps[index].update(&slot.to_ne_bytes(), &maps[inner].fd().to_ne_bytes(), 0);
                 put.map_err(|errno| failed(map, "an inner map cannot be put in", errno))?;
             }
@@ -106,10 +115,12 @@ impl KernelObject {
         let license = object.license.as_deref().unwrap_or("GPL");
         let mut linked = Vec::new();
         for LinkedSlot { map, slot, program } in slots {
-            let (Some(target), Some(array)) = (object.program(program), maps.get(*map)) else { continue };
+            let place = &object.maps[*map];
+            let target = object.program(program);
+            let target = target.ok_or_else(|| failed(place, "a program of its slots is not there", Errno::ENOENT))?;
             let loaded = load(target, &maps, license)?;
-            let put = array.update(&slot.to_ne_bytes(), &loaded.fd().to_ne_bytes(), 0);
-            put.map_err(|errno| failed(&object.maps[*map], "a program cannot be put in", errno))?;
+            let put = maps[*map].update(&slot.to_ne_bytes(), &loaded.fd().to_ne_bytes(), 0);
+            put.map_err(|errno| failed(place, "a program cannot be put in", errno))?;
             linked.push(loaded);
         }
         let program = load(program, &maps, license)?;
@@ -135,7 +146,9 @@ fn failed(map: &ObjectMap, what: &'static str, errno: Errno) -> KernelError {
 
 /// Makes one map and gives it its contents.
 fn make(map: &ObjectMap) -> Result<KernelMap, KernelError> {
-    let def = &map.def;
+    let processors =
+        KernelMap::possible_processors().map_err(|errno| failed(map, "the processors are unknown", errno))?;
+    let def = &map.def.sized(u32::try_from(processors).unwrap_or(u32::MAX));
     let inner = def.inner.as_ref().map(|inner| KernelMap::of(inner, None)).transpose();
     let inner = inner.map_err(|errno| failed(map, "its inner map cannot be made", errno))?;
     let made = KernelMap::of(def, inner.as_ref());
@@ -175,8 +188,8 @@ fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelPr
         errno: refused.errno,
         reason: refused.last_line().to_owned(),
     };
-    let types = KernelBtf::load(&types)
-        .map_err(|errno| refused(&Refused { errno, log: "types of its functions".to_owned() }))?;
+    let types =
+        KernelBtf::load(&types).map_err(|errno| KernelError::Types { program: program.name().to_owned(), errno })?;
     let options = LoadOptions { flags: 0, functions: &functions, types: Some(&types) };
     KernelProgram::load_with(kind, &isa::encode(&insns), license, &options).map_err(|error| refused(&error))
 }
@@ -192,5 +205,39 @@ fn bind(insn: &Insn, maps: &[KernelMap]) -> Insn {
         Insn { does: Does::LoadMapValue, imm: offset << 32 | fd, ..*insn }
     } else {
         *insn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_is_wrong_and_what_to_do() {
+        let (map, program, errno) = (|| "flows".to_owned(), || "xdp_main".to_owned(), Errno::EINVAL);
+        for (error, text) in [
+            (
+                KernelError::Unavailable { errno: Errno::EPERM },
+                "kernel: bpf(2) answers EPERM; run as root where the kernel has BPF",
+            ),
+            (
+                KernelError::Map { map: map(), what: "it cannot be made", errno },
+                "kernel: map flows: it cannot be made (EINVAL); see the type of the map",
+            ),
+            (
+                KernelError::Types { program: program(), errno },
+                "kernel: xdp_main: the types of its functions are refused (EINVAL); the kernel cannot be compared with",
+            ),
+            (
+                KernelError::Run { program: program(), errno },
+                "kernel: xdp_main: it cannot be run on a packet (EINVAL); choose another program or other packets",
+            ),
+            (
+                KernelError::Kind { program: program(), kind: "raw" },
+                "kernel: xdp_main: it has no programs of kind raw; choose another program",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

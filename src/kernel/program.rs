@@ -78,6 +78,7 @@ struct LoadAttr {
     func_info_rec_size: u32,
     func_info: u64,
     func_info_cnt: u32,
+    line_info_rec_size: u32,
 }
 
 /// Where a function begins, and its type (`struct bpf_func_info`).
@@ -130,6 +131,9 @@ impl KernelProgram {
 
     /// `BPF_PROG_LOAD`: `kind` is one of the constants above, `flags` are `BPF_F_*` program flags. Maps are named by
     /// descriptor (`lddw` with src 1, or src 2 for the value of entry 0).
+    ///
+    /// # Errors
+    /// [`Refused`].
     pub fn load(kind: u32, flags: u32, slots: &[[u8; 8]], license: &str) -> Result<Self, Refused> {
         Self::load_with(kind, slots, license, &LoadOptions { flags, ..LoadOptions::default() })
     }
@@ -156,17 +160,18 @@ impl KernelProgram {
             attr.func_info = options.functions.as_ptr() as u64;
             attr.func_info_cnt = count(options.functions.len())?;
         }
-        if let Ok(answer) = bpf(Command::ProgramLoad, &mut attr) {
-            return Ok(Self { fd: owned_fd(answer) });
-        }
-        // Again for the reason: a log that is too short would turn a good program into a bad one.
+        let errno = match bpf(Command::ProgramLoad, &mut attr) {
+            Ok(answer) => return Ok(Self { fd: owned_fd(answer) }),
+            Err(errno) => errno,
+        };
+        // Again for the reason: a log that is too short would turn a good program into a bad one, and hide the errno.
         let mut log = vec![0u8; LOG_LEN as usize];
         attr.log_level = 1;
         attr.log_size = LOG_LEN;
         attr.log_buf = log.as_mut_ptr() as u64;
         match bpf(Command::ProgramLoad, &mut attr) {
             Ok(answer) => Ok(Self { fd: owned_fd(answer) }),
-            Err(errno) => {
+            Err(_) => {
                 let len = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
                 Err(Refused { errno, log: String::from_utf8_lossy(&log[..len]).into_owned() })
             }
@@ -174,16 +179,23 @@ impl KernelProgram {
     }
 
     /// A program that is pinned.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn open(path: &std::path::Path) -> Result<Self, Errno> {
         Ok(Self { fd: pinned(path)? })
     }
 
     /// Its descriptor, for program arrays.
+    #[must_use]
     pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 
     /// `BPF_PROG_TEST_RUN`.
+    ///
+    /// # Errors
+    /// The answer of bpf(2).
     pub fn test_run(&self, input: &TestInput<'_>) -> Result<TestOutput, Errno> {
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a test's input");
         let pointer = |bytes: &[u8]| if bytes.is_empty() { 0 } else { bytes.as_ptr() as u64 };

@@ -135,6 +135,20 @@ pub struct MapDef {
 }
 
 impl MapDef {
+    /// The definition with the sizes that loaders decide: a perf event array has a slot for each worker where it says
+    /// nothing (libbpf), and keys and values of four bytes whatever it says (cilium/ebpf).
+    #[must_use]
+    pub fn sized(&self, worker_count: u32) -> Self {
+        let mut def = self.clone();
+        if def.kind == MapKind::PERF_EVENT_ARRAY {
+            (def.key_len, def.value_len) = (4, 4);
+            if def.max_entries == 0 {
+                def.max_entries = worker_count;
+            }
+        }
+        def
+    }
+
     /// Bytes from one value to the next: the length rounded up to 8, as everywhere in the kernel.
     #[must_use]
     pub fn value_stride(&self) -> u64 {

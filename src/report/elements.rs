@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hexadecimal::to_hex;
-use crate::limits::MAP_KEY_LEN_MAX;
+use crate::limits::{DUMP_ZEROS_MAX, MAP_KEY_LEN_MAX};
 use crate::maps::{Map, MapKind, Slot};
 use crate::vm::Instance;
 
@@ -56,7 +56,7 @@ impl Element {
     }
 }
 
-/// All elements of a map: those of hashes and tries by key, those of arrays by index, those of queues and stacks from the
+/// All elements of a map, but for the zeros of an array of more than [`DUMP_ZEROS_MAX`]: those of hashes and tries by key, those of arrays by index, those of queues and stacks from the
 /// one that went in first. The records of a ring buffer are taken out of it; nobody else may use a queue or stack meanwhile.
 #[must_use]
 pub fn dump(map: &dyn Map) -> Value {
@@ -103,11 +103,18 @@ pub fn dump(map: &dyn Map) -> Value {
 
 fn walked(map: &dyn Map) -> Vec<Element> {
     let def = map.def();
+    let is_array = [MapKind::ARRAY, MapKind::PERCPU_ARRAY].contains(&def.kind);
+    // Zeros are what an array holds anyhow, and a large one is mostly zeros.
+    let leaves_zeros_out = is_array && def.max_entries > DUMP_ZEROS_MAX;
     let mut elements = Vec::new();
     let mut key = map.next_key(None).ok();
     // A map that others change meanwhile may begin anew for ever.
-    while let Some(at) = key.filter(|_| elements.len() < def.max_entries as usize) {
-        if let Ok(value) = map.host_lookup(&at) {
+    let mut seen = 0;
+    while let Some(at) = key.filter(|_| seen < def.max_entries) {
+        seen += 1;
+        if let Ok(value) = map.host_lookup(&at)
+            && !(leaves_zeros_out && value.iter().all(|byte| *byte == 0))
+        {
             elements.push(Element::of_value(map, &at, &value));
         }
         key = map.next_key(Some(&at)).ok();
@@ -146,4 +153,24 @@ fn queued(map: &dyn Map) -> Vec<Element> {
 #[must_use]
 pub fn dump_all(instance: &Instance) -> Value {
     instance.maps().iter().map(|(_, map)| (map.def().name.clone(), dump(map.as_ref()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maps::{self, MapDef};
+    use crate::run::{Clock, World};
+
+    #[test]
+    fn a_large_array_is_dumped_without_its_zeros() {
+        let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
+        for (max_entries, shown) in [(DUMP_ZEROS_MAX, DUMP_ZEROS_MAX as usize), (DUMP_ZEROS_MAX + 1, 1)] {
+            let (name, kind) = ("large".to_owned(), MapKind::ARRAY);
+            let def = MapDef { name, kind, key_len: 4, value_len: 1, max_entries, ..MapDef::default() };
+            let map = maps::create(&def, world.map_env()).expect("room");
+            map.host_update(&7u32.to_le_bytes(), &[1], 0).expect("an element");
+            let dumped = dump(map.as_ref());
+            assert_eq!(dumped["elements"].as_array().map(Vec::len), Some(shown), "{max_entries}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{LinkError, Linked, Loaded};
 use crate::elf::{Object, ObjectError, ObjectMap, Pinning};
-use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, MapKind, Use};
+use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, Use};
 use crate::run::World;
 
 /// An object could not be brought to life, or has no such program.
@@ -284,29 +284,15 @@ fn find_or_make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<Use>
     let shared = used.entry().map().def();
     // As libbpf does (`map_is_reuse_compat`).
     let alike = |def: &MapDef| (def.kind, def.key_len, def.value_len, def.max_entries, def.flags);
-    if found == Found::Shared && alike(shared) != alike(&sized(world, &map.def)) {
+    if found == Found::Shared && alike(shared) != alike(&map.def.sized(world.worker_count)) {
         return Err(LoadError::Pinned { object: object.to_owned(), map: map.def.name.clone() });
     }
     Ok(used)
 }
 
-/// The definition with the sizes that the host decides.
-fn sized(world: &World, def: &MapDef) -> MapDef {
-    let mut def = def.clone();
-    if def.kind == MapKind::PERF_EVENT_ARRAY {
-        // As cilium/ebpf does, whose objects may say something else.
-        (def.key_len, def.value_len) = (4, 4);
-        // As libbpf does: one slot for each processor.
-        if def.max_entries == 0 {
-            def.max_entries = world.worker_count;
-        }
-    }
-    def
-}
-
 /// Makes one map and gives it its contents.
 fn make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<dyn Map>, LoadError> {
-    let made = maps::create(&sized(world, &map.def), world.map_env());
+    let made = maps::create(&map.def.sized(world.worker_count), world.map_env());
     let made = made.map_err(|source| LoadError::Map { object: object.to_owned(), source })?;
     let filled = if map.contents.is_empty() { Ok(()) } else { made.host_update(&[0; 4], &map.contents, 0) };
     let done = filled.and_then(|()| if map.frozen { made.freeze() } else { Ok(()) });

@@ -27,7 +27,8 @@ fn def(kind: MapKind, key_len: u32, value_len: u32, max_entries: u32, flags: u32
 }
 
 fn ours(cage: &Arc<Cage>, def: &MapDef) -> Result<Arc<dyn Map>, MapError> {
-    let worker_count = u32::try_from(KernelMap::possible_processors()).expect("few processors");
+    let worker_count =
+        u32::try_from(KernelMap::possible_processors().expect("sysfs is mounted")).expect("few processors");
     maps::create(def, MapEnv { cage, worker_count, budget: &Arc::default() })
 }
 
@@ -58,7 +59,7 @@ fn compare(def: &MapDef, order: Order, seed: u64, mut keys: impl FnMut(&mut Rand
     let mut random = Random::new(seed);
     let per_cpu = [MapKind::PERCPU_ARRAY, MapKind::PERCPU_HASH, MapKind::LRU_PERCPU_HASH].contains(&def.kind);
     let value_len = if per_cpu {
-        def.value_len.next_multiple_of(8) as usize * KernelMap::possible_processors()
+        def.value_len.next_multiple_of(8) as usize * KernelMap::possible_processors().expect("sysfs is mounted")
     } else {
         def.value_len as usize
     };

@@ -102,7 +102,8 @@ fn a_perf_event_array_answers_as_the_kernels() {
         return;
     }
     let cage = Cage::new().expect("address space");
-    let processors = u32::try_from(KernelMap::possible_processors()).expect("few processors");
+    let processors =
+        u32::try_from(KernelMap::possible_processors().expect("sysfs is mounted")).expect("few processors");
     let def = def(processors + 2);
     let ours = maps::create(&def, MapEnv { cage: &cage, worker_count: processors, budget: &Arc::default() })
         .expect("a good definition");

@@ -24,7 +24,8 @@ fn def(kind: MapKind, value_len: u32, max_entries: u32) -> MapDef {
 }
 
 fn create(cage: &Arc<Cage>, def: &MapDef) -> Arc<dyn Map> {
-    let worker_count = u32::try_from(KernelMap::possible_processors()).expect("few processors");
+    let worker_count =
+        u32::try_from(KernelMap::possible_processors().expect("sysfs is mounted")).expect("few processors");
     maps::create(def, MapEnv { cage, worker_count, budget: &Arc::default() }).expect("a good definition")
 }
 

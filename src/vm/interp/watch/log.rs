@@ -12,6 +12,7 @@ pub(super) enum Problem {
     UninitialisedRegister,
     UninitialisedStack,
     StalePacketPointer,
+    AddressUpperHalf,
     PacketBounds,
     StackBounds,
     ContextBounds,
@@ -34,6 +35,7 @@ impl Problem {
             Self::UninitialisedRegister => "uninitialised-register",
             Self::UninitialisedStack => "uninitialised-stack",
             Self::StalePacketPointer => "stale-packet-pointer",
+            Self::AddressUpperHalf => "address-upper-half",
             Self::PacketBounds => "packet-bounds",
             Self::StackBounds => "stack-bounds",
             Self::ContextBounds => "context-bounds",
@@ -54,6 +56,7 @@ impl Problem {
         match self {
             Self::UninitialisedStack | Self::UninitialisedRegister | Self::ContextWrite => Severity::Medium,
             Self::StalePacketPointer
+            | Self::AddressUpperHalf
             | Self::PacketBounds
             | Self::StackBounds
             | Self::ContextBounds

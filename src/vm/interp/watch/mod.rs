@@ -290,11 +290,28 @@ impl<'m> Watch<'m> {
         }
     }
 
+    /// Whether a register that is accessed through holds an address of the cage as it is. Every engine goes by the low half
+    /// alone, which then means some other place than the program computed.
+    fn is_an_address(&mut self, register: u64) -> bool {
+        let fits = u32::try_from(register).is_ok();
+        if !fits {
+            self.report(Problem::AddressUpperHalf, || {
+                format!(
+                    "the address {register:#x} lies outside of all memory; what is accessed is {:#x}",
+                    register & 0xffff_ffff
+                )
+            });
+        }
+        fits
+    }
+
     fn loads(&mut self, base: Reg, insn: &Insn, size: Size, regs: &Regs, run: &Run<'_>) -> Value {
         let addr = Cage::effective(regs[base.index()], insn.off);
         let len = u64::from(size.len());
         let pointer = self.read(base);
-        self.accesses(pointer, addr, len, Access::Read, run);
+        if self.is_an_address(regs[base.index()]) {
+            self.accesses(pointer, addr, len, Access::Read, run);
+        }
         if let Some(place) = self.stack.place(addr, len) {
             return self.stack.load(place, size.len() as usize);
         }
@@ -307,7 +324,9 @@ impl<'m> Watch<'m> {
         let addr = Cage::effective(regs[insn.dst.index()], insn.off);
         let len = u64::from(size.len());
         let pointer = self.read(insn.dst);
-        self.accesses(pointer, addr, len, Access::Write, run);
+        if self.is_an_address(regs[insn.dst.index()]) {
+            self.accesses(pointer, addr, len, Access::Write, run);
+        }
         if let Some(place) = self.stack.place(addr, len) {
             self.stack.store(place, size.len() as usize, value);
         }
