@@ -85,10 +85,12 @@ impl Map for Array {
     }
 
     fn update(&self, worker: WorkerIndex, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
-        match self.check_update(key, flags)? {
-            (index, Locking::Without) => self.values.write(index, worker, value),
-            (index, Locking::Under) => self.values.write_locked(index, value),
-        }
+        let (index, locking) = self.check_update(key, flags)?;
+        match locking {
+            Locking::Without => self.values.write(index, worker, value),
+            Locking::Under => self.values.write_locked(index, value),
+        }?;
+        self.values.end_timer(index)
     }
 
     fn delete(&self, _key: &[u8]) -> Result<(), Errno> {
@@ -110,10 +112,12 @@ impl Map for Array {
     }
 
     fn host_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
-        match self.check_update(key, flags)? {
-            (index, Locking::Without) => self.values.write_host(index, value),
-            (index, Locking::Under) => self.values.write_locked(index, value),
-        }
+        let (index, locking) = self.check_update(key, flags)?;
+        match locking {
+            Locking::Without => self.values.write_host(index, value),
+            Locking::Under => self.values.write_locked(index, value),
+        }?;
+        self.values.end_timer(index)
     }
 
     fn freeze(&self) -> Result<(), Errno> {

@@ -65,7 +65,8 @@ impl Hash {
         Ok(Self { def: def.clone(), table, values, update_work, _share: share })
     }
 
-    /// How an update is to go on; `None` where the value was written under its lock.
+    /// How an update is to go on; `None` where the value was written under its lock, which is the one way to write it that
+    /// leaves its timer, in the kernel too.
     fn check_update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<Option<Update>, Errno> {
         let (update, locking) = Update::parse_locking(flags, &self.def)?;
         if locking == Locking::Under
@@ -189,7 +190,8 @@ impl Map for Hash {
         check_len(value, self.values.host_len())?;
         let Some(update) = self.check_update(key, value, flags)? else { return Ok(()) };
         self.table.update(key, update, |target| match target {
-            Target::New(place) | Target::Live(place) => self.values.write_host(place, value),
+            Target::New(place) => self.values.write_new_host(place, value),
+            Target::Live(place) => self.values.write_host(place, value),
         })
     }
 }

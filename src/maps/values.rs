@@ -46,6 +46,8 @@ pub(super) struct Values {
     run_count: u32,
     /// Offset of the lock in a value.
     lock_offset: Option<u32>,
+    /// Offset of the timer in a value.
+    timer_offset: Option<u32>,
     /// Where bytes lie in a value that no copy touches: locks and timers, in order.
     kept: Box<[Range<usize>]>,
 }
@@ -74,8 +76,16 @@ impl Values {
         };
         let region = env.cage.alloc(bytes, "map values");
         let region = region.map_err(|source| MapError::Cage { name: def.name.clone(), source })?;
-        let lock_offset = def.lock_offset;
-        Ok(Self { region, value_len: def.value_len, stride, worker_stride, run_count, lock_offset, kept: kept(def) })
+        Ok(Self {
+            region,
+            value_len: def.value_len,
+            stride,
+            worker_stride,
+            run_count,
+            lock_offset: def.lock_offset,
+            timer_offset: def.timer_offset,
+            kept: kept(def),
+        })
     }
 
     /// Bytes from one value to the next.
@@ -155,12 +165,29 @@ impl Values {
             let addr = u64::from(self.region.addr()) + self.offset(place, other);
             self.region.cage().fill(addr, u64::from(self.stride), 0).map_err(|_| Errno::EPERM)?;
         }
-        let addr = self.addr(place, worker).ok_or(Errno::EINVAL)?;
-        for kept in &self.kept {
-            let zeroed = self.region.cage().fill(u64::from(addr) + kept.start as u64, kept.len() as u64, 0);
-            zeroed.map_err(|_| Errno::EPERM)?;
-        }
+        self.zero_kept(place)?;
         self.write(place, worker, value)
+    }
+
+    /// Writes all workers' values from what bpf(2) gives: a new element.
+    pub(super) fn write_new_host(&self, place: u32, value: &[u8]) -> Result<(), Errno> {
+        self.zero_kept(place)?;
+        self.write_host(place, value)
+    }
+
+    /// Makes the lock of a value that all workers share free, and its timer none.
+    fn zero_kept(&self, place: u32) -> Result<(), Errno> {
+        self.kept.iter().try_for_each(|kept| self.zero(place, kept.start as u64, kept.len() as u64))
+    }
+
+    /// Ends the timer of a value that all workers share and that was written in place: no timer has the number 0.
+    pub(super) fn end_timer(&self, place: u32) -> Result<(), Errno> {
+        self.timer_offset.map_or(Ok(()), |offset| self.zero(place, offset.into(), TIMER_LEN.into()))
+    }
+
+    fn zero(&self, place: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        let addr = u64::from(self.region.addr()) + self.offset(place, 0) + offset;
+        self.region.cage().fill(addr, len, 0).map_err(|_| Errno::EPERM)
     }
 
     /// Writes all workers' values from what bpf(2) gives. Padding is kept, as in the kernel.

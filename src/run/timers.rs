@@ -1,8 +1,8 @@
 //! Timers of programs (`struct bpf_timer` in map values): what they call, and when.
 //!
-//! A timer is known by the guest address of its structure and by a number of its own, which the structure holds: a value that
-//! was written anew, or a place that another element took, holds another number or none, and the timer is gone with the
-//! old value, as in the kernel. A program that writes the number itself reaches no timer but the one at that address.
+//! A timer is known by the guest address of its structure and by a number of its own, which the structure holds. Maps zero the
+//! structure in a new element and in an element of an array that is updated, so the timer is gone with the old value, as in
+//! the kernel. A program that writes the number itself reaches no timer but the one at that address.
 //!
 //! The lock is held for a few steps of a tree. Workers look at [`Timers::soonest_ns`] first, which takes none.
 //!

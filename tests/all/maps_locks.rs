@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kumite::cage::Cage;
-use kumite::maps::{self, Errno, Map, MapDef, MapEnv, MapKind};
+use kumite::maps::{self, Errno, Map, MapDef, MapEnv, MapKind, WorkerIndex};
 use kumite::verdict::ProgramKind;
 use kumite::vm::Mode;
 
@@ -181,6 +181,71 @@ fn a_lock_that_a_program_spoiled_ends_in_a_trap_and_not_in_a_hang() {
     assert_eq!(map.host_lookup_locked(&key), Err(Errno::EBUSY));
     map.host_update(&key, &[7; 16], 0).expect("no lock is asked for");
     assert_eq!(map.host_lookup(&key).expect("there")[8..], [7; 8]);
+}
+
+/// The lock and the timer of an element, as they lie in the cage.
+fn kept(cage: &Cage, map: &dyn Map, key: u32) -> [u8; 24] {
+    let addr = map.lookup(WorkerIndex(0), &key.to_ne_bytes()).expect("a key").expect("an element");
+    let mut bytes = [0; 24];
+    cage.read(addr.into(), &mut bytes).expect("a value");
+    bytes
+}
+
+/// Writes the lock and the timer of an element, as a program does.
+fn spoil(cage: &Cage, map: &dyn Map, key: u32) {
+    let addr = map.lookup(WorkerIndex(0), &key.to_ne_bytes()).expect("a key").expect("an element");
+    cage.write(addr.into(), &[9; 24]).expect("a value");
+}
+
+fn with_timer(kind: MapKind) -> MapDef {
+    MapDef { value_len: 32, lock_offset: Some(16), timer_offset: Some(0), ..def(kind, 0) }
+}
+
+#[test]
+fn an_element_is_born_with_a_free_lock_and_no_timer() {
+    let cage = Cage::new().expect("address space");
+    let map = create(&cage, &with_timer(MapKind::HASH));
+    // More elements come and go than the map has places.
+    for round in 0..200u32 {
+        map.host_update(&round.to_ne_bytes(), &[7; 32], 0).expect("room");
+        let born = kept(&cage, map.as_ref(), round);
+        assert_eq!((&born[..20], &born[20..]), (&[0; 20][..], &[7; 4][..]), "round {round}");
+        spoil(&cage, map.as_ref(), round);
+        if round % 2 == 0 {
+            map.host_update(&round.to_ne_bytes(), &[8; 32], 0).expect("it is there");
+            assert_eq!(kept(&cage, map.as_ref(), round)[..20], [0; 20], "round {round}");
+            spoil(&cage, map.as_ref(), round);
+        }
+        map.delete(&round.to_ne_bytes()).expect("it is there");
+    }
+}
+
+/// Linux 6.18 answers so: after an update of an array's element its timer is gone and `bpf_timer_init` works again; an
+/// element of a hash that is written under its lock keeps it.
+#[test]
+fn an_array_ends_the_timer_of_an_element_that_is_updated() {
+    let (key, worker) = (1u32.to_ne_bytes(), WorkerIndex(0));
+    for (kind, flags, ends) in [
+        (MapKind::ARRAY, 0, true),
+        (MapKind::ARRAY, LOCK, true),
+        (MapKind::HASH, 0, true),
+        (MapKind::HASH, LOCK, false),
+    ] {
+        let cage = Cage::new().expect("address space");
+        let map = create(&cage, &with_timer(kind));
+        let updates: [&dyn Fn() -> Result<(), Errno>; 2] =
+            [&|| map.host_update(&key, &[7; 32], flags), &|| map.update(worker, &key, &[7; 32], flags)];
+        for update in updates {
+            map.host_update(&key, &[7; 32], 0).expect("room");
+            spoil(&cage, map.as_ref(), 1);
+            let addr = map.lookup(worker, &key).expect("a key").expect("an element");
+            cage.write(u64::from(addr) + 16, &[0; 4]).expect("a lock that is free");
+            update().expect("it is there");
+            let after = kept(&cage, map.as_ref(), 1);
+            assert_eq!(after[..16] == [0; 16], ends, "{kind} with flags {flags}");
+            assert_eq!(after[20..], [7; 4], "{kind} with flags {flags}");
+        }
+    }
 }
 
 #[test]
