@@ -267,7 +267,6 @@ fn grow(packet: &mut Packet<'_, '_>, offset: u32, len: u32, flags: u64) -> Resul
     if packet.run.skb.segment_len != 0 {
         return Err(Errno::ENOTSUPP.into());
     }
-    packet.make_head_room(len)?;
     let skb = packet.run.skb;
     let wraps = flags & ENCAP_L3 != 0;
     let both = |flags_of_two: u64| flags & flags_of_two == flags_of_two;
@@ -286,6 +285,7 @@ fn grow(packet: &mut Packet<'_, '_>, offset: u32, len: u32, flags: u64) -> Resul
             return Err(Errno::EINVAL.into());
         }
     }
+    packet.make_head_room(len)?;
     packet.push_room(offset, len)?;
     if wraps {
         let network = packet.run.window.data.wrapping_add(skb.link_header_len());

@@ -33,8 +33,8 @@ fn skb_vlan_push(run: &mut Run<'_>, [ctx, protocol, tci, ..]: [u64; 5]) -> Resul
 
 fn push(packet: &mut Packet<'_, '_>, tag: Vlan) -> Result<u64, Stop> {
     if let Some(inner) = packet.run.skb.vlan {
-        packet.make_head_room(TAG_LEN)?;
         packet.at(0, ADDRESSES_LEN).ok_or(Errno::ENOMEM)?;
+        packet.make_head_room(TAG_LEN)?;
         packet.open(ADDRESSES_LEN, TAG_LEN)?;
         let at = u64::from(packet.run.window.data + ADDRESSES_LEN);
         packet.write(at, [inner.protocol.to_be_bytes(), inner.tci.to_be_bytes()].as_flattened())?;
