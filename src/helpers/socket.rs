@@ -138,8 +138,8 @@ pub(super) static SK_RELEASE: Helper = Helper {
     body: sk_release,
 };
 
-/// The socket of an argument; NULL is none.
-fn socket(run: &Run<'_>, helper: u32, arg: u8, addr: u64) -> Result<Option<Socket>, TrapKind> {
+/// The socket of an argument, either of whose structures is meant, and where it begins; NULL is none.
+fn socket(run: &Run<'_>, helper: u32, arg: u8, addr: u64) -> Result<Option<(u32, Socket)>, TrapKind> {
     if addr == 0 {
         return Ok(None);
     }
@@ -147,7 +147,7 @@ fn socket(run: &Run<'_>, helper: u32, arg: u8, addr: u64) -> Result<Option<Socke
 }
 
 fn sk_fullsock(run: &mut Run<'_>, [addr, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(socket(run, 95, 1, addr)?.filter(Socket::is_full).map_or(0, |_| addr))
+    Ok(socket(run, 95, 1, addr)?.filter(|(_, socket)| socket.is_full()).map_or(0, |(addr, _)| addr.into()))
 }
 
 /// `struct bpf_sock *bpf_sk_fullsock(sk)`: the same, or NULL where it is a remainder.
@@ -163,8 +163,8 @@ pub(super) static SK_FULLSOCK: Helper = Helper {
 };
 
 fn tcp_sock(run: &mut Run<'_>, [addr, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let is_tcp = |socket: &Socket| socket.is_full() && socket.protocol == Protocol::Tcp;
-    Ok(socket(run, 96, 1, addr)?.filter(is_tcp).map_or(0, |_| SocketTable::tcp_addr(addr)))
+    let is_tcp = |(_, socket): &(u32, Socket)| socket.is_full() && socket.protocol == Protocol::Tcp;
+    Ok(socket(run, 96, 1, addr)?.filter(is_tcp).map_or(0, |(addr, _)| SocketTable::tcp_addr(addr).into()))
 }
 
 /// `struct bpf_tcp_sock *bpf_tcp_sock(sk)`: what is known of the connection.
@@ -180,7 +180,8 @@ pub(super) static TCP_SOCK: Helper = Helper {
 };
 
 fn get_listener_sock(run: &mut Run<'_>, [addr, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(socket(run, 98, 1, addr)?.filter(|socket| socket.state == State::Listen).map_or(0, |_| addr))
+    let listens = |(_, socket): &(u32, Socket)| socket.state == State::Listen;
+    Ok(socket(run, 98, 1, addr)?.filter(listens).map_or(0, |(addr, _)| addr.into()))
 }
 
 /// `struct bpf_sock *bpf_get_listener_sock(sk)`: the same where it listens, else NULL.
@@ -197,11 +198,10 @@ pub(super) static GET_LISTENER_SOCK: Helper = Helper {
 
 fn sk_assign(run: &mut Run<'_>, [ctx, addr, flags, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     place(124, 1).context(run, ctx)?;
-    let found = socket(run, 124, 2, addr)?;
-    if found.is_none() || flags != 0 {
+    let Some((addr, _)) = socket(run, 124, 2, addr)?.filter(|_| flags == 0) else {
         return Ok(Errno::EINVAL.to_r0());
-    }
-    run.assigned = u32::try_from(addr).ok();
+    };
+    run.assigned = Some(addr);
     Ok(0)
 }
 
@@ -216,3 +216,32 @@ pub(super) static SK_ASSIGN: Helper = Helper {
     kinds: TC,
     body: sk_assign,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::STACK_LEN;
+    use crate::maps::WorkerIndex;
+    use crate::run::{Clock, World};
+
+    #[test]
+    fn both_structures_of_a_socket_lead_to_the_same_answers() {
+        let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
+        let list = r#"[{"protocol": "tcp", "local": "10.0.0.1:80"}, {"protocol": "tcp", "local": "10.0.0.1:81"}]"#;
+        world.sockets.replace(Socket::parse_list(list).expect("well-formed")).expect("room");
+        let end = |text: &str, port| (text.parse().expect("an address"), port);
+        let tuple = Tuple { source: end("10.0.0.2", 5000), destination: end("10.0.0.1", 80), interface: 1 };
+        let (addr, _) = world.sockets.lookup(Protocol::Tcp, &tuple).expect("it listens");
+        let (sock, tcp) = (u64::from(addr), u64::from(SocketTable::tcp_addr(addr)));
+        let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Tc, STACK_LEN);
+        run.head.ctx = 0x1000;
+        for given in [sock, tcp] {
+            let args = [given, 0, 0, 0, 0];
+            assert_eq!(sk_fullsock(&mut run, args), Ok(sock));
+            assert_eq!(tcp_sock(&mut run, args), Ok(tcp));
+            assert_eq!(get_listener_sock(&mut run, args), Ok(sock));
+            assert_eq!(sk_assign(&mut run, [0x1000, given, 0, 0, 0]), Ok(0));
+            assert_eq!(run.assigned, Some(addr));
+        }
+    }
+}

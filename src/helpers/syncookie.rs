@@ -236,7 +236,7 @@ impl Asked {
         place(helper, 2).some_memory(run, ip, ip_len, Access::Read)?;
         place(helper, 4).some_memory(run, tcp, tcp_len, Access::Read)?;
         let found = run.world.sockets.by_addr(socket);
-        let socket = found.ok_or_else(|| place(helper, 1).not("a socket"))?;
+        let (_, socket) = found.ok_or_else(|| place(helper, 1).not("a socket"))?;
         if tcp_len < u64::from(TCP_LEN) || !listens(&socket) {
             return Ok(Err(Errno::EINVAL));
         }

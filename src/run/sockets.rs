@@ -189,6 +189,11 @@ impl Socket {
     }
 }
 
+/// Guest address of an entry of the table that begins at `start`.
+fn addr_of(start: u32, index: u32) -> u32 {
+    start + index * ENTRY_LEN
+}
+
 /// The published table.
 pub struct SocketTable {
     cage: Arc<Cage>,
@@ -242,25 +247,27 @@ impl SocketTable {
             (0u32..).zip(&*current).filter_map(|(index, socket)| Some((socket.score(protocol, tuple)?, index)));
         // Of equals the first.
         let (_, index) = scored.max_by_key(|(score, index)| (*score, std::cmp::Reverse(*index)))?;
-        Some((self.region.get()?.addr() + index * ENTRY_LEN, current[index as usize]))
+        Some((addr_of(self.region.get()?.addr(), index), current[index as usize]))
     }
 
-    /// The socket whose `struct bpf_sock`, or whose `struct bpf_tcp_sock`, is at an address.
+    /// The socket whose `struct bpf_sock`, or whose `struct bpf_tcp_sock`, is at an address, with the address of the former.
     #[must_use]
-    pub fn by_addr(&self, addr: u64) -> Option<Socket> {
-        let offset = addr.checked_sub(self.region.get()?.addr().into())?;
-        let within = offset % u64::from(ENTRY_LEN);
-        if within != 0 && within != u64::from(TCP_OFFSET) {
+    pub fn by_addr(&self, addr: u64) -> Option<(u32, Socket)> {
+        let start = self.region.get()?.addr();
+        let offset = u32::try_from(addr).ok()?.checked_sub(start)?;
+        let within = offset % ENTRY_LEN;
+        if within != 0 && within != TCP_OFFSET {
             return None;
         }
-        let index = usize::try_from(offset / u64::from(ENTRY_LEN)).ok()?;
-        self.current.read().unwrap_or_else(PoisonError::into_inner).get(index).copied()
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let socket = current.get((offset / ENTRY_LEN) as usize)?;
+        Some((addr_of(start, offset / ENTRY_LEN), *socket))
     }
 
-    /// Guest address of the `struct bpf_tcp_sock` of a socket that is at an address.
+    /// Guest address of the `struct bpf_tcp_sock` of the socket whose `struct bpf_sock` is at an address.
     #[must_use]
-    pub fn tcp_addr(addr: u64) -> u64 {
-        addr + u64::from(TCP_OFFSET)
+    pub fn tcp_addr(addr: u32) -> u32 {
+        addr + TCP_OFFSET
     }
 }
 
@@ -428,7 +435,9 @@ mod tests {
             };
             let tuple = Tuple { source: end(source), destination: end(destination), interface: 3 };
             table.lookup(protocol, &tuple).map(|(addr, socket)| {
-                assert_eq!(table.by_addr(addr.into()), Some(socket));
+                let found = Some((addr, socket));
+                let tcp = SocketTable::tcp_addr(addr);
+                assert_eq!([addr, tcp].map(|addr| table.by_addr(addr.into())), [found, found]);
                 (addr - start) / ENTRY_LEN
             })
         };
