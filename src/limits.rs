@@ -107,7 +107,8 @@ pub const DUMP_ZEROS_MAX: u32 = 1 << 16;
 pub const DIFFERENCES_MAX: usize = 16;
 /// Timers of a host's programs.
 pub const TIMERS_MAX: usize = 1 << 20;
-/// Timers whose functions a worker calls in one turn, so that frames do not wait for long.
+/// Timers whose functions a worker calls in one turn, so that frames do not wait for long. Before each it passes over as many
+/// at most whose values are gone.
 pub const TURN_TIMERS_MAX: usize = 16;
 /// Dynamic pointers that one run can have.
 pub const RUN_DYNPTRS_MAX: usize = 32;

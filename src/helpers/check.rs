@@ -12,6 +12,7 @@ use crate::limits::HELPER_MEMORY_LEN_MAX;
 use crate::maps::Map;
 use crate::run::Run;
 use crate::trap::{Access, Fault, TrapKind};
+use crate::verdict::ProgramKind;
 
 /// Longest byte string that is copied without the heap.
 const INLINE_LEN: usize = 512;
@@ -41,9 +42,11 @@ impl Place {
         TrapKind::HelperMemory { helper: self.helper, fault }
     }
 
-    /// The context, as r1 held it at entry.
+    /// The context, as r1 held it at entry. The function of a timer has none, and neither has NULL; of a raw program r1 may be
+    /// NULL.
     pub(super) fn context(self, run: &Run<'_>, value: u64) -> Result<(), TrapKind> {
-        if value == u64::from(run.head.ctx) { Ok(()) } else { Err(self.not("the context")) }
+        let is_there = run.head.ctx != 0 || run.kind == ProgramKind::Raw;
+        if is_there && value == u64::from(run.head.ctx) { Ok(()) } else { Err(self.not("the context")) }
     }
 
     /// A map, by its handle.
@@ -100,5 +103,26 @@ impl Place {
             read(&mut bytes)?;
             Ok(take(&bytes))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::STACK_LEN;
+    use crate::maps::WorkerIndex;
+    use crate::run::{Clock, World};
+
+    #[test]
+    fn null_is_no_context_where_there_is_none() {
+        let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
+        let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Xdp, STACK_LEN);
+        let refused = Err(TrapKind::HelperArg { helper: 44, arg: 1, expected: "the context" });
+        assert_eq!(place(44, 1).context(&run, 0), refused);
+        run.head.ctx = 0x1000;
+        assert_eq!((place(44, 1).context(&run, 0x1000), place(44, 1).context(&run, 0)), (Ok(()), refused));
+        run.head.ctx = 0;
+        run.kind = ProgramKind::Raw;
+        assert_eq!(place(44, 1).context(&run, 0), Ok(()), "a raw program without memory");
     }
 }

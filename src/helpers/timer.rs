@@ -54,7 +54,12 @@ fn timer_init(run: &mut Run<'_>, [addr, map, flags, ..]: [u64; 5]) -> Result<u64
     if !element.is_some_and(|(_, value)| is_there(value)) {
         return Err(place(169, 1).not("a timer in a value of the map"));
     }
-    match run.world.timers.init(at, map, clock) {
+    let cage = &run.world.cage;
+    let holds = |other: TimerPlace| {
+        let mut id = [0; 8];
+        cage.read(other.addr.into(), &mut id).is_ok() && u64::from_ne_bytes(id) == other.id
+    };
+    match run.world.timers.init(at, map, clock, holds) {
         Err(errno) => Ok(errno.to_r0()),
         Ok(id) => {
             run.world.cage.write(addr, &id.to_ne_bytes()).map_err(|fault| place(169, 1).fault(fault))?;

@@ -4,12 +4,16 @@
 //! structure in a new element and in an element of an array that is updated, so the timer is gone with the old value, as in
 //! the kernel. A program that writes the number itself reaches no timer but the one at that address.
 //!
+//! Whoever makes a timer looks at some others and forgets those that are gone, so that the table stays within a small multiple
+//! of those that are there.
+//!
 //! The lock is held for a few steps of a tree. Workers look at [`Timers::soonest_ns`] first, which takes none.
 //!
-//! Source: `kernel/bpf/helpers.c`. Invariant: at most [`TIMERS_MAX`] timers; the table never touches the cage.
+//! Source: `kernel/bpf/helpers.c`. Invariant: at most [`TIMERS_MAX`] timers; what lies in the cage only the caller reads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -69,10 +73,15 @@ struct Timer {
 
 #[derive(Debug)]
 struct State {
-    by_addr: HashMap<u32, Timer>,
+    by_addr: BTreeMap<u32, Timer>,
     due: BTreeSet<(u64, u32)>,
     last_id: u64,
+    /// Address that was looked at last by [`State::sweep`].
+    swept: u32,
 }
+
+/// Timers that are looked at for each one that is made. More than one, so that the table is gone through faster than it grows.
+const SWEEP_COUNT: usize = 4;
 
 impl State {
     fn timer(&mut self, at: TimerPlace) -> Result<&mut Timer, Errno> {
@@ -82,6 +91,21 @@ impl State {
     fn stop(&mut self, addr: u32) -> bool {
         let due = self.by_addr.get_mut(&addr).and_then(|timer| timer.due_ns.take());
         due.is_some_and(|due| self.due.remove(&(due, addr)))
+    }
+
+    /// Looks at the next timers in turn and forgets those that are gone.
+    fn sweep(&mut self, is_there: impl Fn(TimerPlace) -> bool) {
+        let behind = self.by_addr.range((Bound::Excluded(self.swept), Bound::Unbounded));
+        let mut looked_at = [None; SWEEP_COUNT];
+        for (place, (addr, timer)) in looked_at.iter_mut().zip(behind) {
+            *place = Some(TimerPlace { addr: *addr, id: timer.id });
+        }
+        // From the start again where the end was reached.
+        self.swept = looked_at.last().copied().flatten().map_or(0, |at| at.addr);
+        for at in looked_at.into_iter().flatten().filter(|at| !is_there(*at)) {
+            self.stop(at.addr);
+            self.by_addr.remove(&at.addr);
+        }
     }
 }
 
@@ -93,7 +117,7 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        let state = State { by_addr: HashMap::new(), due: BTreeSet::new(), last_id: 0 };
+        let state = State { by_addr: BTreeMap::new(), due: BTreeSet::new(), last_id: 0, swept: 0 };
         Self { state: Mutex::new(state), soonest_ns: AtomicU64::new(u64::MAX) }
     }
 }
@@ -114,16 +138,24 @@ impl Timers {
         self.soonest_ns.load(Ordering::Acquire)
     }
 
-    /// Makes a timer and gives what its structure is to hold from now on.
+    /// Makes a timer and gives what its structure is to hold from now on. Of some other timers it asks whether their structures
+    /// still hold their numbers, and forgets those that do not.
     ///
     /// # Errors
     /// `EBUSY` where there is one, `ENOMEM` where there are too many.
-    pub fn init(&self, at: TimerPlace, map: u64, clock: TimerClock) -> Result<u64, Errno> {
+    pub fn init(
+        &self,
+        at: TimerPlace,
+        map: u64,
+        clock: TimerClock,
+        is_there: impl Fn(TimerPlace) -> bool,
+    ) -> Result<u64, Errno> {
         let mut state = self.lock();
         if state.timer(at).is_ok() {
             return Err(Errno::EBUSY);
         }
         state.stop(at.addr);
+        state.sweep(is_there);
         if state.by_addr.len() >= TIMERS_MAX && !state.by_addr.contains_key(&at.addr) {
             return Err(Errno::ENOMEM);
         }
@@ -226,7 +258,7 @@ mod tests {
     const CODE: Code = Code { program: 7, start: 12 };
 
     fn place(timers: &Timers, addr: u32) -> TimerPlace {
-        let id = timers.init(TimerPlace { addr, id: 0 }, 1, TimerClock::Monotonic).expect("room");
+        let id = timers.init(TimerPlace { addr, id: 0 }, 1, TimerClock::Monotonic, |_| true).expect("room");
         TimerPlace { addr, id }
     }
 
@@ -252,7 +284,7 @@ mod tests {
     fn a_timer_is_gone_with_the_number_in_its_value() {
         let timers = Timers::default();
         let at = place(&timers, 0x1000);
-        assert_eq!(timers.init(at, 1, TimerClock::Boot), Err(Errno::EBUSY));
+        assert_eq!(timers.init(at, 1, TimerClock::Boot, |_| true), Err(Errno::EBUSY));
         timers.set_code(at, CODE).expect("it is there");
         timers.start(at, 5).expect("it calls something");
         let other = TimerPlace { id: at.id + 1, ..at };
@@ -261,5 +293,23 @@ mod tests {
         let anew = place(&timers, 0x1000);
         assert_ne!(anew, at);
         assert_eq!((timers.take_due(99), timers.start(at, 1)), (None, Err(Errno::EINVAL)));
+    }
+
+    #[test]
+    fn timers_that_are_gone_are_forgotten_while_others_are_made() {
+        let timers = Timers::default();
+        let kept = place(&timers, 0x10);
+        timers.set_code(kept, CODE).expect("it is there");
+        timers.start(kept, 30).expect("it calls something");
+        for number in 1..10_000u32 {
+            let at = TimerPlace { addr: number * 0x20, id: 0 };
+            let made = timers.init(at, 1, TimerClock::Boot, |other| other == kept);
+            let made = TimerPlace { id: made.expect("room"), ..at };
+            timers.set_code(made, CODE).expect("it was just made");
+            timers.start(made, 10).expect("it calls something");
+            let state = timers.lock();
+            assert!(state.by_addr.len() < 8 && state.due.len() < 8, "{} timers", state.by_addr.len());
+        }
+        assert_eq!(timers.cancel(kept), Ok(true));
     }
 }
