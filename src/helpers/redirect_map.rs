@@ -34,8 +34,8 @@ fn redirect_map(run: &mut Run<'_>, [handle, index, flags, ..]: [u64; 5]) -> Resu
         return Ok(XDP_ABORTED);
     }
     run.redirect = if flags & BPF_F_BROADCAST != 0 {
-        // The flow looks at every element.
-        run.work(u64::from(map.def().max_entries) / 8)?;
+        // The flow looks at every place.
+        run.work(targets.place_count() / 8)?;
         Some(Redirect { target: Target::Ports { map: handle }, flags })
     } else {
         targets.target(index).map(|target| Redirect { target, flags: 0 })

@@ -45,7 +45,7 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
 struct DevmapHash {
     def: MapDef,
     table: HashTable,
-    /// For each place of the table the port's interface index.
+    /// For each place of the table the port's interface index; 0 where no element is.
     ports: Box<[AtomicU32]>,
     values: Values,
     _share: Share,
@@ -79,7 +79,7 @@ impl Map for DevmapHash {
 
     fn delete(&self, key: &[u8]) -> Result<(), Errno> {
         index_of(key)?;
-        self.table.delete(key)
+        self.table.take(key, |place| self.ports[place as usize].store(0, Ordering::Release))
     }
 
     fn next_key(&self, key: Option<&[u8]>) -> Result<Vec<u8>, Errno> {
@@ -107,8 +107,9 @@ impl Map for DevmapHash {
         let bytes = Value::bytes(value.word, self.def.value_len);
         self.table.update(key, update, |target| {
             let (Place::New(place) | Place::Live(place)) = target;
+            self.values.write(place, WorkerIndex(0), &bytes)?;
             self.ports[place as usize].store(value.word, Ordering::Release);
-            self.values.write(place, WorkerIndex(0), &bytes)
+            Ok(())
         })
     }
 
@@ -127,15 +128,10 @@ impl RedirectMap for DevmapHash {
     }
 
     fn holds_port(&self, ifindex: u32) -> bool {
-        let mut key = self.table.next_key(None);
-        // A map that others change meanwhile may begin anew for ever.
-        for _ in 0..self.def.max_entries {
-            let Some(at) = key else { return false };
-            if self.port(&at) == Some(ifindex) {
-                return true;
-            }
-            key = self.table.next_key(Some(&at));
-        }
-        false
+        ifindex != 0 && self.ports.iter().any(|port| port.load(Ordering::Acquire) == ifindex)
+    }
+
+    fn place_count(&self) -> u64 {
+        self.ports.len() as u64
     }
 }

@@ -60,8 +60,11 @@ pub trait RedirectMap: Send + Sync {
     /// Whether its targets can all be meant at once.
     fn broadcast(&self) -> Broadcast;
 
-    /// Whether one of its targets is this port.
+    /// Whether one of its targets is this port, which is a look at each place for one.
     fn holds_port(&self, ifindex: u32) -> bool;
+
+    /// How many places for targets it has.
+    fn place_count(&self) -> u64;
 }
 
 /// What a type of array of targets makes of its values.
@@ -208,5 +211,9 @@ impl RedirectMap for TargetArray {
 
     fn holds_port(&self, ifindex: u32) -> bool {
         (0..self.def.max_entries).any(|index| self.target(index) == Some(Target::Port(ifindex)))
+    }
+
+    fn place_count(&self) -> u64 {
+        self.def.max_entries.into()
     }
 }

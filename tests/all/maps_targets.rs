@@ -91,6 +91,31 @@ fn compare(def: &MapDef, values: &[(u32, u32)]) {
     assert_eq!(targets.holds_port(LOOPBACK), model.values().any(|value| *value == LOOPBACK) && is_devmap(def.kind));
 }
 
+#[test]
+fn a_port_is_held_until_its_last_element_goes() {
+    let cage = Cage::new().expect("address space");
+    let def = MapDef {
+        name: "m".to_owned(),
+        kind: MapKind::DEVMAP_HASH,
+        key_len: 4,
+        value_len: 4,
+        max_entries: 4,
+        ..MapDef::default()
+    };
+    let map = maps::create(&def, MapEnv { cage: &cage, worker_count: 1, budget: &Arc::default() }).expect("good");
+    let targets = map.as_redirect_map().expect("a map of targets");
+    // More elements come and go than the map has places.
+    for round in 0..100u32 {
+        let keys = [round.to_ne_bytes(), (round + 1000).to_ne_bytes()];
+        keys.iter().for_each(|key| map.host_update(key, &LOOPBACK.to_ne_bytes(), 0).expect("room"));
+        map.delete(&keys[0]).expect("it is there");
+        assert!(targets.holds_port(LOOPBACK) && !targets.holds_port(0), "round {round}");
+        map.delete(&keys[1]).expect("it is there");
+        assert!(!targets.holds_port(LOOPBACK), "round {round}");
+    }
+    assert!(targets.place_count() >= 4);
+}
+
 fn is_devmap(kind: MapKind) -> bool {
     [MapKind::DEVMAP, MapKind::DEVMAP_HASH].contains(&kind)
 }
