@@ -23,6 +23,7 @@ use crate::verdict::ProgramKind;
 pub const CODE_TABLES: usize = 2;
 
 /// What a slot of a program array holds.
+#[derive(Clone)]
 pub struct Slot {
     /// Name of the program, for reports.
     pub name: String,

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use crossbeam::epoch;
+
 use super::{LinkError, Linked, Loaded};
 use crate::elf::{Object, ObjectError, ObjectMap, Pinning};
-use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, Use};
+use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, ProgramArray, Slot, Use};
 use crate::run::World;
 
 /// An object could not be brought to life, or has no such program.
@@ -63,8 +65,8 @@ pub enum LoadError {
     },
     /// A map that objects share by name is defined otherwise by another object.
     #[error(
-        "{object}: map {map}: another object shares a map of this name with other sizes, type or flags; define it alike or \
-         unload that object"
+        "{object}: map {map}: another object shares a map of this name that is defined otherwise; define it alike or unload that \
+         object"
     )]
     Pinned {
         /// Name of the object.
@@ -141,8 +143,8 @@ impl Instance {
     /// # Errors
     /// [`LoadError`] where a map cannot be made or filled; the world is as before then.
     pub fn load(world: &Arc<World>, object: &Object) -> Result<Self, LoadError> {
-        let uses: Vec<Arc<Use>> =
-            object.maps.iter().map(|map| find_or_make(world, &object.name, map)).collect::<Result<_, _>>()?;
+        let found = object.maps.iter().map(|map| find_or_make(world, &object.name, map));
+        let (uses, found): (Vec<Arc<Use>>, Vec<Found>) = found.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let entries: Arc<[Arc<Entry>]> = uses.iter().map(|used| Arc::clone(used.entry())).collect();
         let maps: Vec<_> = entries.iter().map(|entry| (entry.id(), Arc::clone(entry.map()))).collect();
         let mut programs = Vec::with_capacity(object.programs.len());
@@ -167,18 +169,43 @@ impl Instance {
             }
         }
         let instance = Self { name: object.name.clone(), programs, refused, maps, entries, _uses: uses };
-        for (map, (_, made)) in object.maps.iter().zip(&instance.maps) {
-            instance.fill_slots(map, made.as_ref())?;
-            instance.fill_inner_maps(map, made.as_ref())?;
+        // A shared map of maps is as who made it filled it, as with libbpf; a shared program array gets our programs.
+        for ((map, (_, made)), found) in object.maps.iter().zip(&instance.maps).zip(found) {
+            if found == Found::Made {
+                instance.fill_inner_maps(map, made.as_ref())?;
+            }
+        }
+        let mut before = Vec::new();
+        let filled = object.maps.iter().zip(&instance.maps);
+        let filled = filled.map(|(map, (_, made))| instance.fill_slots(map, made.as_ref(), &mut before));
+        if let Err(error) = filled.collect::<Result<(), _>>() {
+            // The last one first: an entry may have been set twice.
+            for (array, index, slot) in before.into_iter().rev() {
+                // Who emptied it meanwhile did so for good.
+                let _ = array.replace(index, slot);
+            }
+            return Err(error);
         }
         Ok(instance)
     }
 
-    fn fill_slots(&self, map: &ObjectMap, made: &dyn Map) -> Result<(), LoadError> {
+    /// Sets the initial entries of a program array; `before` gets what they were.
+    fn fill_slots<'m>(
+        &self,
+        map: &ObjectMap,
+        made: &'m dyn Map,
+        before: &mut Vec<(&'m ProgramArray, u32, Option<Slot>)>,
+    ) -> Result<(), LoadError> {
         for (index, name) in &map.slots {
             let Some(program) = self.program(name) else { continue };
             let array = made.as_program_array().ok_or(Errno::EINVAL);
-            array.and_then(|array| array.replace(*index, Some(program.slot()))).map_err(|errno| LoadError::Slot {
+            let set = array.and_then(|array| {
+                let old = array.slot(*index, &epoch::pin()).cloned();
+                array.replace(*index, Some(program.slot()))?;
+                before.push((array, *index, old));
+                Ok(())
+            });
+            set.map_err(|errno| LoadError::Slot {
                 object: self.name.clone(),
                 map: map.def.name.clone(),
                 index: *index,
@@ -272,22 +299,33 @@ impl Instance {
 }
 
 /// The map that others of its name share, or a new one.
-fn find_or_make(world: &World, object: &str, map: &ObjectMap) -> Result<Arc<Use>, LoadError> {
+fn find_or_make(world: &World, object: &str, map: &ObjectMap) -> Result<(Arc<Use>, Found), LoadError> {
     let enter = || {
         let entry = world.maps.enter(make(world, object, map)?);
         entry.map(Use::new).map_err(|source| LoadError::Map { object: object.to_owned(), source })
     };
     if map.pinning == Pinning::Own {
-        return enter();
+        return Ok((enter()?, Found::Made));
     }
     let (used, found) = world.maps.pins().find_or_make(&map.def.name, enter)?;
-    let shared = used.entry().map().def();
-    // As libbpf does (`map_is_reuse_compat`).
-    let alike = |def: &MapDef| (def.kind, def.key_len, def.value_len, def.max_entries, def.flags);
-    if found == Found::Shared && alike(shared) != alike(&map.def.sized(world.worker_count)) {
+    if found == Found::Shared && !are_alike(used.entry().map().def(), &map.def.sized(world.worker_count)) {
         return Err(LoadError::Pinned { object: object.to_owned(), map: map.def.name.clone() });
     }
-    Ok(used)
+    Ok((used, found))
+}
+
+/// Whether two definitions are of one map: what libbpf compares (`map_is_reuse_compat`), and where locks and timers lie, which
+/// the kernel's verifier compares when a program uses them.
+fn are_alike(one: &MapDef, other: &MapDef) -> bool {
+    let key = |def: &MapDef| {
+        let sizes = (def.kind, def.key_len, def.value_len, def.max_entries);
+        (sizes, def.flags, def.extra, def.lock_offset, def.timer_offset)
+    };
+    let inner = match (&one.inner, &other.inner) {
+        (Some(one), Some(other)) => are_alike(one, other),
+        (one, other) => one.is_none() == other.is_none(),
+    };
+    key(one) == key(other) && inner
 }
 
 /// Makes one map and gives it its contents.

@@ -250,7 +250,64 @@ fn a_shared_map_that_is_defined_otherwise_is_refused() {
     let error = Instance::load(&world, &sharing("second.o", 9)).expect_err("other sizes");
     assert_eq!(
         error.to_string(),
-        "second.o: map flows: another object shares a map of this name with other sizes, type or flags; define it alike or \
-         unload that object"
+        "second.o: map flows: another object shares a map of this name that is defined otherwise; define it alike or unload \
+         that object"
     );
+    let mut other = sharing("third.o", 8);
+    for change in [
+        |def: &mut MapDef| def.extra = 1,
+        |def: &mut MapDef| def.lock_offset = Some(0),
+        |def: &mut MapDef| def.timer_offset = Some(0),
+        |def: &mut MapDef| def.inner = Some(Arc::default()),
+    ] {
+        let before = other.maps[0].def.clone();
+        change(&mut other.maps[0].def);
+        let error = Instance::load(&world, &other).expect_err("another definition").to_string();
+        assert!(error.starts_with("third.o: map flows: another object shares a map of this name"), "{error}");
+        other.maps[0].def = before;
+    }
+    Instance::load(&world, &other).expect("it is alike");
+}
+
+#[test]
+fn an_object_that_fails_leaves_a_shared_program_array_as_it_was() {
+    let world = world();
+    let mut object = balancer();
+    let program = object.programs[0].name().to_owned();
+    let mut array = ObjectMap { pinning: Pinning::ByName, ..map(MapKind::PROGRAM_ARRAY, 4) };
+    array.slots = vec![(0, program.clone())];
+    object.maps.push(array);
+    let first = Instance::load(&world, &object).expect("loads");
+    let in_slot = |index: u32| {
+        let guard = crossbeam::epoch::pin();
+        let array = first.map("m").expect("there").as_program_array().expect("a program array");
+        array.slot(index, &guard).map(|slot| slot.program_id)
+    };
+    let before = in_slot(0).expect("it was set");
+    let array = object.maps.last_mut().expect("just pushed");
+    array.slots = vec![(1, program.clone()), (0, program.clone()), (0, program.clone()), (9, program)];
+    let error = Instance::load(&world, &object).expect_err("there is no entry 9").to_string();
+    assert!(error.contains("map m: entry 9 cannot be"), "{error}");
+    assert_eq!((in_slot(0), in_slot(1)), (Some(before), None));
+}
+
+#[test]
+fn a_shared_map_of_maps_keeps_what_its_maker_put_in() {
+    let world = world();
+    let inner = |name: &str| {
+        let mut inner = map(MapKind::ARRAY, 4);
+        inner.def.name = name.to_owned();
+        inner
+    };
+    let object = |inner_map: &str| {
+        let mut outer = ObjectMap { pinning: Pinning::ByName, ..map(MapKind::ARRAY_OF_MAPS, 4) };
+        outer.def.inner = Some(Arc::new(inner("one").def));
+        outer.inner_maps = vec![(0, inner_map.to_owned())];
+        with_maps(vec![outer, inner("one"), inner("two")])
+    };
+    let first = Instance::load(&world, &object("one")).expect("loads");
+    let held = || first.map("m").expect("there").host_lookup(&[0; 4]).expect("it was set");
+    let before = held();
+    let _second = Instance::load(&world, &object("two")).expect("loads");
+    assert_eq!(held(), before);
 }
