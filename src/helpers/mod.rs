@@ -6,7 +6,8 @@
 //! Semantics are the kernel's (`net/core/filter.c`, `kernel/bpf/helpers.c`).
 //!
 //! Invariant: a body never panics on any argument, works for a time that its `cost` and [`Run::work`] bound, and waits for
-//! nothing but the lock of a map or ring buffer that another worker is changing.
+//! nothing but locks that are held for a bounded time: of a map or ring buffer that another worker is changing, of a value
+//! that a program has locked, of the host's timers, and of its routes and sockets while they are replaced.
 
 mod callback;
 mod check;
@@ -109,6 +110,8 @@ pub enum Arg {
     MemReadOrNull,
     /// Bytes that the helper fills, as many as the next argument says.
     MemWrite,
+    /// Bytes that the helper reads and writes, as many as the next argument says.
+    MemInOut,
     /// A string that a NUL ends.
     Text,
     /// An address that may be any.

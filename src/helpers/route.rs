@@ -235,7 +235,7 @@ fn fib_lookup(run: &mut Run<'_>, [ctx, at, len, flags, _]: [u64; 5]) -> Result<u
 pub(super) static FIB_LOOKUP: Helper = Helper {
     id: 69,
     name: "fib_lookup",
-    args: &[Arg::Ctx, Arg::MemRead, Arg::Len, Arg::Any],
+    args: &[Arg::Ctx, Arg::MemInOut, Arg::Len, Arg::Any],
     ret: Ret::Integer,
     cost: 512,
     frame: Frame::Keeps,

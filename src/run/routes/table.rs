@@ -143,6 +143,19 @@ pub struct Routes {
     /// By table and family's bits.
     routes: HashMap<(u32, u8), Prefixes<Route>>,
     neighbours: HashMap<(u32, IpAddr), [u8; 6]>,
+    /// Of IPv4 and of IPv6, the address that packets carry which leave by an interface without one.
+    any_addresses: [Option<IpAddr>; 2],
+}
+
+/// The first address of a family that is good beyond its link.
+fn any_address(own: &[(u32, IpAddr, u8)], family: u8) -> Option<IpAddr> {
+    let global = |address: &IpAddr| match address {
+        IpAddr::V4(four) => !four.is_link_local() && !four.is_loopback(),
+        IpAddr::V6(six) => !six.is_unicast_link_local() && !six.is_loopback(),
+    };
+    let all = own.iter().map(|(interface, address, _)| (*interface, *address));
+    let first = all.filter(|(_, address)| bits(*address) == family && global(address)).min();
+    first.map(|(_, address)| address)
 }
 
 /// A table that is being built.
@@ -156,9 +169,11 @@ impl RoutesBuilder {
     #[must_use]
     pub fn new(interfaces: impl IntoIterator<Item = Interface>) -> Self {
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
-        let routes = Routes { interfaces, routes: HashMap::new(), neighbours: HashMap::new() };
+        let routes =
+            Routes { interfaces, routes: HashMap::new(), neighbours: HashMap::new(), any_addresses: [None; 2] };
         let mut builder = Self { routes };
         let own: Vec<(u32, IpAddr, u8)> = builder.routes.own_addresses().collect();
+        builder.routes.any_addresses = [32, 128].map(|family| any_address(&own, family));
         for (interface, address, len) in own {
             let mut keep = |prefix| builder.keep(interface, prefix);
             keep((address, bits(address)));
@@ -329,33 +344,17 @@ impl Routes {
             let near =
                 |(address, len): &&(IpAddr, u8)| gateway.is_some_and(|at| leading(at, *len) == leading(*address, *len));
             let found = own().find(near).or_else(|| own().next()).map(|(address, _)| *address);
-            return found.or_else(|| self.any_address(family));
+            return found.or(self.any_addresses[0]);
         }
         let common = |address: IpAddr| (leading(address, 128) ^ leading(destination, 128)).leading_zeros();
         let global = |address: &IpAddr| matches!(address, IpAddr::V6(six) if !six.is_unicast_link_local());
         let own = own().map(|(address, _)| *address).filter(global);
-        own.max_by_key(|address| common(*address)).or_else(|| self.any_address(family))
-    }
-
-    fn any_address(&self, family: u8) -> Option<IpAddr> {
-        let global = |address: &IpAddr| match address {
-            IpAddr::V4(four) => !four.is_link_local() && !four.is_loopback(),
-            IpAddr::V6(six) => !six.is_unicast_link_local() && !six.is_loopback(),
-        };
-        let mut all: Vec<(u32, IpAddr)> = self
-            .own_addresses()
-            .map(|(interface, address, _)| (interface, address))
-            .filter(|(_, address)| bits(*address) == family && global(address))
-            .collect();
-        all.sort();
-        all.first().map(|(_, address)| *address)
+        own.max_by_key(|address| common(*address)).or(self.any_addresses[1])
     }
 
     fn own_addresses(&self) -> impl Iterator<Item = (u32, IpAddr, u8)> {
-        let of = |interface: &Interface| {
-            let index = interface.index;
-            interface.addresses.clone().into_iter().map(move |(address, len)| (index, address, len))
-        };
-        self.interfaces.values().flat_map(of)
+        self.interfaces.values().flat_map(|interface| {
+            interface.addresses.iter().map(move |(address, len)| (interface.index, *address, *len))
+        })
     }
 }

@@ -259,7 +259,7 @@ impl State {
                 Arg::MapKey => len_of(|def| def.key_len),
                 Arg::SpinLock => Some(4),
                 Arg::MapValue | Arg::MapValueOut => len_of(|def| def.value_len),
-                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => match self.argument(index + 1) {
+                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite | Arg::MemInOut => match self.argument(index + 1) {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },

@@ -31,7 +31,7 @@ impl Watch<'_> {
                 Arg::SpinLock => Some(4),
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
                 Arg::MapValue | Arg::MapValueOut => map.map(|map| u64::from(map.def().value_len)),
-                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite => regs.get(reg.index() + 1).copied(),
+                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite | Arg::MemInOut => regs.get(reg.index() + 1).copied(),
                 Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) => Some(u64::from(*len)),
                 Arg::Any
                 | Arg::Optional
@@ -54,7 +54,7 @@ impl Watch<'_> {
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };
             self.reaches(value, helper, at, len, access, run);
-            if matches!(arg, Arg::BytesInOut(_)) {
+            if matches!(arg, Arg::BytesInOut(_) | Arg::MemInOut) {
                 self.reaches(value, helper, at, len, Access::Write, run);
             }
         }
