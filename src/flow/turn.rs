@@ -1,8 +1,9 @@
 //! One turn of a worker: receive a burst, judge each frame where it lies, send, count.
 //!
 //! Invariant: every received frame is counted exactly once, whatever a program does and even if kumite itself fails
-//! while it judges. Nothing here allocates, locks or waits while frames go well, beyond what the helpers of a program do;
-//! a trap, a finding or a trace line that is told costs its text.
+//! while it judges. Nothing here allocates, locks or waits while frames go well, beyond what the helpers of a program do, but
+//! for a timer that is due: it costs a lock and the key that its function is given. A trap, a finding or a trace line that is
+//! told costs its text.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -84,6 +84,7 @@ impl Context {
         let at = u64::from(run.head.ctx);
         let cage = &run.world.cage;
         let window = run.window;
+        run.skb = Skb::default();
         match run.kind {
             ProgramKind::Xdp => {
                 let fields = [window.data, window.data_end, window.meta, run.ifindex, run.queue, 0];

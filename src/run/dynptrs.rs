@@ -1,7 +1,7 @@
 //! Dynamic pointers that a run has made.
 //!
 //! Programs keep a `struct bpf_dynptr` of 16 bytes on their stack. What it means is kept here, by the address of those bytes;
-//! the bytes themselves only show whether the slot is still what it was.
+//! the bytes themselves are written for the program to see and never read.
 //!
 //! Source: `kernel/bpf/helpers.c`. Invariant: at most [`RUN_DYNPTRS_MAX`] a run; nothing that a program writes becomes a bound.
 

@@ -218,23 +218,25 @@ impl SocketTable {
         Ok(self.region.get().expect("it was just made"))
     }
 
-    /// Publishes another table. Pointers that running programs hold show its sockets from then on.
+    /// Publishes another table, before any program of the world runs: the entries are writable while they are written.
     ///
     /// # Errors
-    /// [`CageError`] where there is no address space for the first sockets.
+    /// [`CageError`] where there is no address space for the first sockets, or the kernel does not change its protection. The
+    /// table is empty then.
     ///
     /// # Panics
     /// If there are more than [`SOCKETS_MAX`]: the caller asks first.
     pub fn replace(&self, sockets: Vec<Socket>) -> Result<(), CageError> {
         assert!(sockets.len() <= SOCKETS_MAX, "the caller counts the sockets");
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.clear();
         let region = self.region()?;
-        let protect = |protect| region.protect(protect).expect("the region is mapped, and its protection is one piece");
-        protect(Protect::ReadWrite);
+        let mapped = |source| CageError::Map { len: region.len(), what: "sockets", source };
+        region.protect(Protect::ReadWrite).map_err(mapped)?;
         for (index, socket) in (0u64..).zip(&sockets) {
             region.write(index * u64::from(ENTRY_LEN), &socket.bytes());
         }
-        protect(Protect::ReadOnly);
+        region.protect(Protect::ReadOnly).map_err(mapped)?;
         *current = sockets;
         Ok(())
     }
