@@ -129,25 +129,35 @@ impl<'w, P: Port> Turn<'w, P> {
         let judged = waiting - self.burst.count();
         let sent = self.send_from_outbox();
         self.copy_port_counts();
-        let moved = judged + sent + usize::from(refused.total() > 0) + self.fire_timers(plan);
+        let moved = judged + sent + usize::from(refused.total() > 0);
         self.tally.turns += u64::from(moved > 0);
         moved
     }
 
-    /// Calls the functions of programs' timers that are due; says how many.
-    fn fire_timers(&mut self, plan: &Plan) -> usize {
+    /// Calls the functions of programs' timers that are due; says how many. All of them share the fuel of one run, and after
+    /// one that took long `called` says whether the worker is wanted elsewhere: timers keep nobody from frames or changes.
+    pub(super) fn fire_timers(&mut self, plan: &Plan, called: impl Fn() -> bool) -> usize {
         let world = self.run.world;
         // Most hosts have no timers, and those that have none due read a clock here and nothing more.
         let soonest = world.timers.soonest_ns();
         if soonest == u64::MAX || soonest > world.clock.now_ns() {
             return 0;
         }
+        let _quiet_after = crossbeam::epoch::pin();
         let mode = plan.xdp.as_ref().map_or(Mode::Fast, |attached| attached.mode);
+        let mut fuel = plan.fuel;
         let mut count = 0;
-        while count < TURN_TIMERS_MAX {
-            match catch_unwind(AssertUnwindSafe(|| fire(&mut self.run, mode, plan.fuel))) {
+        while count < TURN_TIMERS_MAX && fuel > 0 {
+            match catch_unwind(AssertUnwindSafe(|| fire(&mut self.run, mode, fuel))) {
                 Ok(None) => break,
-                Ok(Some((program, outcome))) => self.tell_of_timer(program.linked().program().name(), &outcome),
+                Ok(Some((program, outcome))) => {
+                    self.tell_of_timer(program.linked().program().name(), &outcome);
+                    let used = fuel - outcome.fuel_left;
+                    fuel = outcome.fuel_left;
+                    if used >= LONG_RUN_SLOTS && called() {
+                        break;
+                    }
+                }
                 Err(panic) => {
                     let worker = self.run.head.worker;
                     self.events.tell(Event::Panic { worker, text: panic_text(&*panic) });

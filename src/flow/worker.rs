@@ -136,7 +136,7 @@ impl<P: Port> Worker<'_, P> {
             }
             let shared = self.shared;
             let called = || shared.stopping.load(Ordering::Acquire) || shared.plans.is_newer(generation);
-            if self.turn(&plan, called) > 0 {
+            if self.turn(&plan, called) + self.turn.fire_timers(&plan, called) > 0 {
                 idle_since = None;
                 continue;
             }

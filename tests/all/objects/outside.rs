@@ -161,23 +161,6 @@ SEC(\"xdp\") int tests(struct xdp_md *ctx) { return (void *)perhaps ? perhaps(ct
 }
 
 #[test]
-fn locks_and_timers_in_values_are_found() {
-    let text = "
-struct value { int before; struct bpf_spin_lock lock; struct bpf_timer timer; };
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct value); } held SEC(\".maps\");
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); } plain SEC(\".maps\");
-";
-    for object in objects_with("locks", text, &Settings::default()) {
-        let offsets = |name: &str| {
-            let map = object.maps.iter().find(|map| map.def.name == name).expect("the map");
-            (map.def.lock_offset, map.def.timer_offset)
-        };
-        assert_eq!(offsets("held"), (Some(4), Some(8)));
-        assert_eq!(offsets("plain"), (None, None));
-    }
-}
-
-#[test]
 fn a_map_of_a_type_that_is_not_there_is_refused_with_its_programs_and_nothing_else() {
     let text = "
 struct { __uint(type, BPF_MAP_TYPE_SK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, int); } storage SEC(\".maps\");

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use kumite::flow::{Hook, Host, HostConfig};
+use kumite::flow::{Hook, Host, HostConfig, ModeTarget};
 use kumite::port::udp::WireConfig;
 use kumite::report::{RunRequest, TestRun};
 use kumite::vm::Mode;
@@ -98,4 +98,56 @@ fn a_worker_calls_the_functions_of_timers_between_its_turns() {
         let left = elements_of(slots.as_ref());
         assert_eq!(calls(&left), 3, "{left:?}");
     }
+}
+
+/// Sixty-four timers that start themselves again at once, and never come to an end otherwise.
+const STORM: &str = "#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct element { struct bpf_timer timer; __u64 rest; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 64); __type(key, __u32); __type(value, struct element); } storm SEC(\".maps\");
+static int busy(void *map, __u32 *key, struct element *element)
+{
+	bpf_timer_start(&element->timer, 0, 0);
+	for (volatile __u64 i = 0;; i++)
+		;
+	return 0;
+}
+SEC(\"xdp\") int start(struct xdp_md *ctx)
+{
+	for (__u32 i = 0; i < 64; i++) {
+		__u32 key = i;
+		struct element *element = bpf_map_lookup_elem(&storm, &key);
+		if (!element || bpf_timer_init(&element->timer, &storm, 1))
+			continue;
+		bpf_timer_set_callback(&element->timer, busy);
+		bpf_timer_start(&element->timer, 0, 0);
+	}
+	return XDP_PASS;
+}
+char _license[] SEC(\"license\") = \"GPL\";";
+
+#[test]
+fn a_storm_of_timers_keeps_a_worker_neither_from_changes_nor_from_frames() {
+    if !clang::available("clang-19") {
+        return;
+    }
+    let object = parse(&clang::build_text("clang-19", "storm", STORM));
+    let [a, b] = free_addresses();
+    let peer = UdpSocket::bind(a).expect("free");
+    let config = HostConfig { mode: Mode::Fast, ..HostConfig::new("host", WireConfig { local: b, peer: a }) };
+    let host = Host::start(config).expect("loopback");
+    host.load(&object).expect("well-formed");
+    host.attach(&host.program("start").expect("loaded"), Hook::Xdp).expect("a hook");
+    let until = Instant::now() + PATIENCE;
+    for sent in 1..=3 {
+        peer.send_to(&[0; 64], b).expect("loopback");
+        while host.stats().ports[0].rx < sent {
+            assert!(Instant::now() < until, "{:?}", host.events());
+        }
+        // The host says so where a worker does not get to it in time.
+        host.set_mode(&ModeTarget::All, Mode::Verify).expect("the worker takes the change");
+        host.set_mode(&ModeTarget::All, Mode::Fast).expect("the worker takes the change");
+    }
+    host.stop();
+    assert_eq!(host.stats().ports[0].pass, 3);
 }
