@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::asking::typed;
+use super::table::grouped;
 use super::{Api, CliError, Exit, Form, Out};
 use crate::control::view::{EventView, EventsView};
 
@@ -46,6 +47,10 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         }
         out.flush()?;
         let end = part.events.is_empty() && !args.follow;
+        if end && part.untold > 0 && !args.form.json {
+            let untold = grouped(part.untold);
+            writeln!(out, "(and {untold} more traps and findings: one of a burst is told, kumite stat counts all)")?;
+        }
         if end || left == 0 {
             return Ok(Exit::Done);
         }

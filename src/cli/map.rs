@@ -29,7 +29,7 @@ const FORMS: &str = "Keys and values: hex 0a 00 00 01 | 3 | 10 0 0 1 (bytes) | 1
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the maps
+    /// List the maps; of ring buffers and perf event arrays, with the records lost because they were full
     List {
         #[command(flatten)]
         api: Api,
@@ -117,7 +117,7 @@ fn list(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
         write_json(out, &answer)?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["id", "map", "object", "type", "key", "value", "entries", "flags"]);
+    let mut table = Table::new(&["id", "map", "object", "type", "key", "value", "entries", "flags", "lost"]);
     for map in typed::<Vec<MapView>>(client, answer)? {
         table.row([
             map.id.to_string(),
@@ -128,6 +128,7 @@ fn list(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
             map.value_len.to_string(),
             grouped(map.max_entries.into()),
             format!("{:#x}", map.flags),
+            map.lost.map(grouped).unwrap_or_default(),
         ]);
     }
     table.write(out)?;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::asking::{typed, write_json};
-use super::table::{Table, grouped};
+use super::table::{Table, counted, grouped};
 use super::{Api, CliError, Exit, Form, Out, books};
 use crate::control::Client;
 use crate::control::view::{HostView, PortView, StatsView};
@@ -45,7 +45,16 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             writeln!(out, "{}: {line}", port.port)?;
         }
     }
-    writeln!(out, "events: {} lost because nobody read them in time", grouped(stats.events_lost))?;
+    write!(out, "events: {} forgotten before anybody read them", grouped(stats.events_lost))?;
+    if stats.events_untold > 0 {
+        let untold = grouped(stats.events_untold);
+        write!(out, "; {untold} more traps and findings counted below, where one of a burst is told")?;
+    }
+    writeln!(out)?;
+    for records in &stats.records {
+        let (map, id, lost) = (&records.map, records.id, counted(records.lost, "record"));
+        writeln!(out, "map {map} (id:{id}): {lost} lost because it was full")?;
+    }
     writeln!(out)?;
     let mut table = Table::new(&["id", "program", "hook", "mode", "runs", "traps", "findings"]);
     for program in stats.programs {

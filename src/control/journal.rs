@@ -48,7 +48,7 @@ impl Journal {
     pub(super) fn since(&self, since: u64) -> EventsView {
         let first = self.events.front().map_or(self.next, |event| event.number);
         let events = self.events.iter().filter(|event| event.number >= since).cloned().collect();
-        EventsView { events, next: self.next, lost: first.saturating_sub(since) }
+        EventsView { events, next: self.next, lost: first.saturating_sub(since), untold: 0 }
     }
 }
 

@@ -168,6 +168,9 @@ pub struct MapView {
     pub max_entries: u32,
     /// `BPF_F_*` flags.
     pub flags: u32,
+    /// Of ring buffers and perf event arrays: records that found them full.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost: Option<u64>,
 }
 
 /// Part of a map's elements.
@@ -203,6 +206,9 @@ pub struct EventsView {
     pub next: u64,
     /// Events between the number asked for and the first one here that are forgotten already.
     pub lost: u64,
+    /// Traps and findings that are counted and not told, since the host's start: of a burst of frames, those of one run are.
+    #[serde(default)]
+    pub untold: u64,
 }
 
 /// Something that a program or the host said.
@@ -233,6 +239,23 @@ pub struct StatsView {
     pub programs: Vec<RunsView>,
     /// Events that made room for newer ones because nobody read them in time.
     pub events_lost: u64,
+    /// Traps and findings that are counted and not told.
+    #[serde(default)]
+    pub events_untold: u64,
+    /// One entry for each ring buffer and perf event array.
+    #[serde(default)]
+    pub records: Vec<RecordsView>,
+}
+
+/// Records that programs sent to a map.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RecordsView {
+    /// Name of the map.
+    pub map: String,
+    /// Its number.
+    pub id: u32,
+    /// Records that found the map full.
+    pub lost: u64,
 }
 
 /// What went through a port; the meanings are those of [`crate::flow::PortStats`].

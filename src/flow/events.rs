@@ -63,11 +63,12 @@ pub struct Happened {
 pub(super) struct Events {
     queue: ArrayQueue<Happened>,
     lost: AtomicU64,
+    untold: AtomicU64,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { queue: ArrayQueue::new(EVENTS_MAX), lost: AtomicU64::new(0) }
+        Self { queue: ArrayQueue::new(EVENTS_MAX), lost: AtomicU64::new(0), untold: AtomicU64::new(0) }
     }
 
     /// Keeps an event; where there is no room, the oldest goes and is counted.
@@ -80,6 +81,15 @@ impl Events {
     /// Takes all events out, oldest first.
     pub(super) fn take(&self) -> Vec<Happened> {
         std::iter::from_fn(|| self.queue.pop()).take(EVENTS_MAX).collect()
+    }
+
+    /// Counts what is like an event of the same turn and therefore not told.
+    pub(super) fn leave_untold(&self, count: usize) {
+        self.untold.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn untold(&self) -> u64 {
+        self.untold.load(Ordering::Relaxed)
     }
 
     pub(super) fn lost(&self) -> u64 {

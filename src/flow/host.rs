@@ -15,7 +15,7 @@ use super::events::{Event, Events, Happened};
 use super::objects::{InstanceId, Objects};
 use super::plan::Plans;
 use super::registry::{Hook, ModeTarget, Registry};
-use super::stats::{PortStats, Stats};
+use super::stats::{PortStats, RecordStats, Stats};
 use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
 use crate::elf::Object;
@@ -405,7 +405,26 @@ impl Host {
             ports: vec![PortStats::new("wire", WIRE_IFINDEX, &tally, dropped)],
             programs: self.registry().stats(),
             events_lost: self.shared.events.lost(),
+            events_untold: self.shared.events.untold(),
+            records: self.records(),
         }
+    }
+
+    fn records(&self) -> Vec<RecordStats> {
+        let mut records = Vec::new();
+        for (_, instance) in self.instances() {
+            records.extend(instance.maps().iter().filter_map(|(id, map)| {
+                let (map, lost) = (map.def().name.clone(), map.records_lost()?);
+                Some(RecordStats { map, id: id.0, object: instance.name().to_owned(), lost })
+            }));
+        }
+        records
+    }
+
+    /// Traps and findings that were counted and not told.
+    #[must_use]
+    pub fn events_untold(&self) -> u64 {
+        self.shared.events.untold()
     }
 
     /// Takes what happened since this was last asked, oldest first: trace lines, traps, findings.

@@ -30,7 +30,7 @@ pub use judge::Judge;
 pub use objects::InstanceId;
 pub use registry::{Hook, ModeTarget, UnknownHook};
 pub use responder::{Addresses, BadMacAddr, MacAddr};
-pub use stats::{Aborted, ModeRuns, PortStats, ProgramStats, Stats};
+pub use stats::{Aborted, ModeRuns, PortStats, ProgramStats, RecordStats, Stats};
 pub use turn::{NoProbe, Probe};
 
 /// Index of the wire port, as programs know interfaces.

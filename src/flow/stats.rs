@@ -24,6 +24,23 @@ pub struct Stats {
     pub programs: Vec<ProgramStats>,
     /// Events that made room for newer ones because nobody read them in time.
     pub events_lost: u64,
+    /// Traps and findings that are in the counts of their programs alone: of a turn, those of one run are told.
+    pub events_untold: u64,
+    /// One entry for each ring buffer and perf event array.
+    pub records: Vec<RecordStats>,
+}
+
+/// Records that programs sent to a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordStats {
+    /// Name of the map.
+    pub map: String,
+    /// Its number on the host.
+    pub id: u32,
+    /// Object that it came from.
+    pub object: String,
+    /// Records that found the map full: the helper refused them.
+    pub lost: u64,
 }
 
 /// Why frames were aborted.

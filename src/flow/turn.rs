@@ -316,6 +316,8 @@ impl<'w, P: Port> Turn<'w, P> {
         if let Some(trap) = &outcome.trap {
             if runs.traps == 0 {
                 self.events.tell(Event::Trap { program: program(), text: trap.to_string() });
+            } else {
+                self.events.leave_untold(1);
             }
             runs.traps += 1;
         }
@@ -323,6 +325,8 @@ impl<'w, P: Port> Turn<'w, P> {
             for finding in &self.run.findings {
                 self.events.tell(Event::Finding { program: program(), text: finding.to_string() });
             }
+        } else {
+            self.events.leave_untold(self.run.findings.len());
         }
         runs.findings += self.run.findings.len() as u64;
     }

@@ -438,6 +438,12 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Records that found no room, if it is a map that programs send records to.
+    fn records_lost(&self) -> Option<u64> {
+        let ring = self.as_ring_buffer().map(RingBuffer::lost);
+        ring.or_else(|| self.as_perf_buffer().map(PerfBuffer::lost))
+    }
+
     /// The ring buffer behind this map, if it is one.
     fn as_ring_buffer(&self) -> Option<&RingBuffer> {
         None

@@ -87,7 +87,7 @@ impl Desk {
                 }
             }
         }
-        journal.since(since)
+        EventsView { untold: self.host.events_untold(), ..journal.since(since) }
     }
 
     /// The objects, oldest first.

@@ -10,7 +10,7 @@ use super::Desk;
 use crate::control::view::MapView;
 use crate::control::{Body, Call, Refusal, Route, elements};
 use crate::flow::{HostError, InstanceId};
-use crate::maps::{Map, MapDef, MapId};
+use crate::maps::{Map, MapId};
 
 pub(super) const MAPS: Route<Desk> =
     Route { path: "/v1/maps", method: Method::GET, what: "All maps.", body: Body::Json, answer: maps };
@@ -18,12 +18,13 @@ pub(super) const MAPS: Route<Desk> =
 fn maps(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     let mut views = Vec::new();
     for (id, instance) in desk.objects() {
-        views.extend(instance.maps().iter().map(|(map_id, map)| view(id, instance.name(), *map_id, map.def())));
+        views.extend(instance.maps().iter().map(|(map_id, map)| view(id, instance.name(), *map_id, map.as_ref())));
     }
     Ok(json!(views))
 }
 
-fn view(object_id: InstanceId, object: &str, id: MapId, def: &MapDef) -> MapView {
+fn view(object_id: InstanceId, object: &str, id: MapId, map: &dyn Map) -> MapView {
+    let def = map.def();
     MapView {
         id: id.0,
         object_id: object_id.0,
@@ -34,6 +35,7 @@ fn view(object_id: InstanceId, object: &str, id: MapId, def: &MapDef) -> MapView
         value_len: def.value_len,
         max_entries: def.max_entries,
         flags: def.flags,
+        lost: map.records_lost(),
     }
 }
 
@@ -42,7 +44,7 @@ pub(super) const MAP: Route<Desk> =
 
 fn map(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let found = desk.map(call.param("map"))?;
-    Ok(json!(view(found.object, &found.object_name, found.id, found.map.def())))
+    Ok(json!(view(found.object, &found.object_name, found.id, found.map.as_ref())))
 }
 
 pub(super) const ELEMENTS: Route<Desk> = Route {
