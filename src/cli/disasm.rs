@@ -32,6 +32,10 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let maps: Vec<&str> = object.maps.iter().map(|map| map.def.name.as_str()).collect();
     let names = Names { helper: Some(|id| helpers::by_id(id).map(|(_, helper)| helper.name)), maps: &maps };
     let chosen = args.prog.as_ref().map(|name| object.expect_program(name).map_err(CliError::refused)).transpose()?;
+    if object.programs.is_empty() && object.refused.is_empty() {
+        let mend = "functions are programs where their section is executable and not .text";
+        return Err(CliError::refused(format!("{}: it has no programs; {mend}", object.name)));
+    }
     let is_whole = chosen.is_none() && !object.refused.is_empty();
     let exit = if is_whole { Exit::Refused } else { Exit::Done };
     if args.form.json {

@@ -20,7 +20,7 @@ pub(super) struct Input {
     /// One frame in hexadecimal
     #[arg(long, value_name = "DIGITS")]
     hex: Option<String>,
-    /// Frames of a capture, pcap or pcapng
+    /// Frames of a capture, pcap or pcapng; those that no program takes are left out and counted
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 }
@@ -28,13 +28,14 @@ pub(super) struct Input {
 /// What `--map` names.
 #[derive(Clone, Debug)]
 pub(super) struct PresetPlace {
-    map: String,
+    /// None where the file says it.
+    map: Option<String>,
     path: PathBuf,
 }
 
 /// A text that names no map and file.
 #[derive(Debug, thiserror::Error)]
-#[error("map {text:?}: no file is named; write NAME=FILE.json")]
+#[error("map {text:?}: no file is named; write NAME=FILE.json, or FILE.json for a dump of all maps")]
 pub(super) struct NoPresetPlace {
     text: String,
 }
@@ -43,9 +44,11 @@ impl FromStr for PresetPlace {
     type Err = NoPresetPlace;
 
     fn from_str(text: &str) -> Result<Self, NoPresetPlace> {
-        let parts = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
-        let (map, path) = parts.ok_or_else(|| NoPresetPlace { text: text.to_owned() })?;
-        Ok(Self { map: map.to_owned(), path: path.into() })
+        let (map, path) = text.split_once('=').map_or((None, text), |(map, path)| (Some(map), path));
+        if map == Some("") || path.is_empty() {
+            return Err(NoPresetPlace { text: text.to_owned() });
+        }
+        Ok(Self { map: map.map(str::to_owned), path: path.into() })
     }
 }
 
@@ -54,15 +57,27 @@ impl FromStr for PresetPlace {
 /// # Errors
 /// [`CliError`] where a file cannot be read or is no text.
 pub(super) fn presets(places: &[PresetPlace]) -> Result<Vec<Preset>, CliError> {
-    let read = |PresetPlace { map, path }: &PresetPlace| {
+    let mut presets = Vec::new();
+    for PresetPlace { map, path } in places {
+        let place = path.display();
         let text = String::from_utf8(object_file::bytes(path, PRESET_LEN_MAX)?);
-        let json = text.map_err(|_| CliError::refused(format!("{}: not UTF-8; write JSON", path.display())))?;
-        Ok(Preset { map: map.clone(), json })
-    };
-    places.iter().map(read).collect()
+        let json = text.map_err(|_| CliError::refused(format!("{place}: not UTF-8; write JSON")))?;
+        match map {
+            Some(map) => presets.push(Preset { map: map.clone(), json }),
+            None => presets.extend(Preset::all(&json).ok_or_else(|| {
+                CliError::refused(format!("{place}: no dump of all maps; say NAME={place} for the elements of one"))
+            })?),
+        }
+    }
+    Ok(presets)
 }
 
 impl Input {
+    /// Whether the frames are those of a capture, which may hold some that no program takes.
+    pub(super) fn is_capture(&self) -> bool {
+        self.pcap.is_some()
+    }
+
     /// Reads the frames.
     ///
     /// # Errors
@@ -88,6 +103,7 @@ pub(super) fn failed(error: RunError) -> CliError {
         RunError::Cage(_) => CliError::host_failed(error),
         RunError::Ambiguous { .. } => CliError::usage(error),
         RunError::Load(_)
+        | RunError::NoProgram { .. }
         | RunError::Preset(_)
         | RunError::Frame { .. }
         | RunError::Context(_)

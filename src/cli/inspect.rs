@@ -1,6 +1,6 @@
 //! `kumite inspect`: what an object holds, and whether it would be brought to life.
 //!
-//! Invariant: runs no program; says of a refused one what `run` and `host` say.
+//! Invariant: runs no program; says of a refused one what `run` says.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use super::asking::write_json;
 use super::table::counted;
 use super::{CliError, Exit, Form, Out, object_file};
-use crate::elf::{Object, ObjectMap, Pinning};
-use crate::flow::{Hook, HostError};
+use crate::elf::{Object, ObjectMap, Pinning, Variable};
+use crate::flow::Hook;
 use crate::helpers;
 use crate::program::{Feature, Program};
 use crate::report::{RunError, try_load};
 use crate::verdict::ProgramKind;
 use crate::vm::{Instance, Mode};
 
-/// List the programs and maps of an object, and say what run and host would refuse; exit code 1 where no program loads
+/// List the programs, maps and variables of an object, and say what run and host would refuse; exit code 1 where no program loads
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Object file, or - for standard input
@@ -55,11 +55,11 @@ impl Trial {
         self.instance.as_ref()?.program(name)?.translated(Mode::Fast).err().map(ToString::to_string)
     }
 
-    /// Why a host attaches it nowhere, in the host's words; `None` where it has a hook.
+    /// Why a host attaches it nowhere; `None` where it has a hook.
     fn hookless(program: &Program) -> Option<String> {
-        let (name, kind) = (program.name().to_owned(), program.kind());
-        let hook = Hook::Xdp.name();
-        (kind != ProgramKind::Xdp).then(|| HostError::Kind { program: name, kind: kind.name(), hook }.to_string())
+        let (kind, hook) = (program.kind(), Hook::Xdp);
+        let has = format!("hosts have no hook but {hook} yet");
+        (kind != ProgramKind::Xdp).then(|| format!("{has}; use kumite run or diff for {} programs", kind.name()))
     }
 
     fn exit(&self) -> Exit {
@@ -102,6 +102,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     }
     for map in &object.maps {
         write_map(map, out)?;
+        for Variable { name, type_text, len } in object.variables(map) {
+            writeln!(out, "  variable {name}: {type_text}, {}", counted(len.into(), "byte"))?;
+        }
     }
     for map in &object.refused_maps {
         writeln!(out, "map {} ({}): refused: the type is not supported", map.def.name, map.def.kind)?;
@@ -154,8 +157,13 @@ fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
     let def = &map.def;
     write!(
         out,
-        "map {} ({}): key {} bytes, value {} bytes, {} entries, flags {:#x}",
-        def.name, def.kind, def.key_len, def.value_len, def.max_entries, def.flags
+        "map {} ({}): key {}, value {}, {}, flags {:#x}",
+        def.name,
+        def.kind,
+        counted(def.key_len.into(), "byte"),
+        counted(def.value_len.into(), "byte"),
+        if def.max_entries == 1 { "1 entry".to_owned() } else { format!("{} entries", def.max_entries) },
+        def.flags
     )?;
     if map.frozen {
         write!(out, ", read-only")?;
@@ -206,6 +214,11 @@ fn as_json(object: &Object, trial: &Trial) -> Value {
             "flags": map.def.flags,
             "frozen": map.frozen,
             "pinned": map.pinning == Pinning::ByName,
+            "variables": object
+                .variables(map)
+                .into_iter()
+                .map(|Variable { name, type_text, len }| json!({"name": name, "type": type_text, "len": len}))
+                .collect::<Vec<_>>(),
             "entries": entries.map(|(index, name)| json!({"index": index, "name": name})).collect::<Vec<_>>(),
         })
     };

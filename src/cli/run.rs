@@ -11,7 +11,7 @@ use super::given::{self, Input, PresetPlace, failed};
 use super::surroundings::Surroundings;
 use super::table::{counted, grouped};
 use super::{CliError, Exit, Out, object_file};
-use crate::report::{Capture, CapturedFrame, FrameReport, RunRequest, RunTally, TestRun, dump_all, from_hex};
+use crate::report::{Capture, CapturedFrame, FrameReport, RunError, RunRequest, RunTally, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
 /// Most bytes of a file with a context.
@@ -33,7 +33,7 @@ pub(super) struct Args {
     mode: Mode,
     #[command(flatten)]
     input: Input,
-    /// What the context says before, as a file of its bytes or in hexadecimal: xdp_md, __sk_buff or bpf_flow_keys
+    /// What the context says before, as a file of its bytes or in hexadecimal: xdp_md, __sk_buff or bpf_flow_keys (below)
     #[arg(long, value_name = "FILE|DIGITS")]
     ctx_in: Option<String>,
     /// Write the context as the program left it for the last frame
@@ -45,8 +45,8 @@ pub(super) struct Args {
     /// Write all frames as the program left them, as pcap, or pcapng where the name ends so
     #[arg(long, value_name = "FILE")]
     pcap_out: Option<PathBuf>,
-    /// Put elements into a map first
-    #[arg(long, value_name = "NAME=FILE.json")]
+    /// Put elements into a map first, or into all that a dump has
+    #[arg(long, value_name = "[NAME=]FILE.json")]
     map: Vec<PresetPlace>,
     #[command(flatten)]
     surroundings: Surroundings,
@@ -75,10 +75,24 @@ enum FailOn {
 
 const FORMS: &str = "Elements of maps: [{\"key\": \"0a000001\", \"value\": 7}, {\"key\": 0, \"values\": [1, 2]}, \
                      {\"key\": 0, \"program\": \"backend\"}]; bytes are hexadecimal digits, a little-endian number, or a \
-                     list of bytes. What bpftool map dump -j prints is taken too, and what --dump-maps writes.\n\n\
-                     Exit code: 0, or 1 where a run trapped or --fail-on says so. A file named - is standard input.";
+                     list of bytes. What bpftool map dump -j prints is taken too, of other numbers of processors the values of the first; and \
+                     what --dump-maps writes, without NAME= for all maps of it.\n\n\
+                     Frames: 14 to 3520 bytes; what a capture has of other lengths is skipped and counted.\n\n\
+                     Contexts are little-endian fields of 4 bytes; fewer bytes are taken with zeros behind them. xdp_md: \
+                     data (bytes of metadata before the frame), data_end (bytes of the input, 0 for its length), \
+                     data_meta (0), ingress_ifindex, rx_queue_index. __sk_buff (struct in linux/bpf.h): mark, priority, \
+                     ingress_ifindex, ifindex, cb, tstamp, wire_len, gso_segs, gso_size, hwtstamp; all else 0. \
+                     bpf_flow_keys: flags.\n\n\
+                     Exit code: 0, or 1 where a run trapped or --fail-on says so. A file named - is standard input, or output \
+                     where it is written.";
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
+    if args.fail_on == FailOn::Finding && args.mode != Mode::Verify {
+        let mode = args.mode;
+        return Err(CliError::usage(format!(
+            "--fail-on finding: {mode} mode finds nothing; leave --mode out or say verify"
+        )));
+    }
     let frames = args.input.frames()?;
     let object = object_file::read(&args.object, &args.said)?;
     let presets = given::presets(&args.map)?;
@@ -92,19 +106,26 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
         writeln!(out, "interpreted in {} mode: {why}", args.mode)?;
     }
-    run.check(frames.iter().map(|frame| frame.bytes.as_slice())).map_err(failed)?;
-    let mut tally = RunTally::default();
+    let (frames, skipped) = fitting(&run, args.input.is_capture(), frames)?;
+    for (number, why) in &skipped {
+        if args.json {
+            writeln!(out, "{}", json!({ "skipped": { "frame": number, "why": why } }))?;
+        } else {
+            writeln!(out, "skipped: {why}")?;
+        }
+    }
+    let mut tally = RunTally { skipped: skipped.len() as u64, ..RunTally::default() };
     let mut left = Vec::new();
     let mut context_left = None;
-    let inputs = frames.iter().map(|frame| frame.bytes.as_slice());
-    for ((number, frame), report) in (1..).zip(&frames).zip(run.reports(args.mode, args.repeat, inputs)) {
+    let inputs = frames.iter().map(|(_, frame)| frame.bytes.as_slice());
+    for ((number, frame), report) in frames.iter().zip(run.reports(args.mode, args.repeat, inputs)) {
         let report = report.map_err(failed)?;
         tally.count(&report);
         if args.json {
             let line = serde_json::to_string(&report).expect("a report is plain data");
             writeln!(out, "{line}")?;
         } else {
-            write_text(number, frame, &report, out)?;
+            write_text(*number, frame, &report, out)?;
         }
         if args.ctx_out.is_some() {
             context_left = report.ctx_out.as_deref().and_then(from_hex);
@@ -115,18 +136,18 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         }
     }
     if let (Some(path), Some(last)) = (&args.data_out, left.last()) {
-        write_file(path, &last.bytes)?;
+        write_file(path, &last.bytes, out)?;
     }
     if let (Some(path), Some(last)) = (&args.ctx_out, context_left) {
-        write_file(path, &last)?;
+        write_file(path, &last, out)?;
     }
     if let Some(path) = &args.pcap_out {
-        write_file(path, &Capture::by_name(&path.to_string_lossy()).write(&left))?;
+        write_file(path, &Capture::by_name(&path.to_string_lossy()).write(&left), out)?;
     }
     if let Some(path) = &args.dump_maps {
-        write_file(path, format!("{:#}\n", dump_all(run.instance())).as_bytes())?;
+        write_file(path, format!("{:#}\n", dump_all(run.instance())).as_bytes(), out)?;
     }
-    if frames.len() > 1 {
+    if frames.len() + skipped.len() > 1 {
         if args.json {
             writeln!(out, "{}", json!({ "tally": tally }))?;
         } else {
@@ -137,11 +158,35 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(if fails { Exit::Refused } else { Exit::Done })
 }
 
+/// A frame and its number in the input, from 1.
+type Numbered = (usize, CapturedFrame);
+
+/// The frames that the program takes, and why others are left out: of a capture those of a wrong length.
+fn fitting(
+    run: &TestRun,
+    is_capture: bool,
+    frames: Vec<CapturedFrame>,
+) -> Result<(Vec<Numbered>, Vec<(usize, String)>), CliError> {
+    let (mut taken, mut skipped) = (Vec::new(), Vec::new());
+    for (number, frame) in (1..).zip(frames) {
+        match run.check_one(number, &frame.bytes) {
+            Ok(()) => taken.push((number, frame)),
+            Err(error @ RunError::Frame { .. }) if is_capture => skipped.push((number, error.to_string())),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok((taken, skipped))
+}
+
 fn write_tally(tally: &RunTally, out: Out<'_>) -> Result<(), CliError> {
     let verdicts = tally.verdicts().map(|(verdict, count)| format!("{} {}", verdict.name(), grouped(count)));
     let (traps, findings) = (counted(tally.traps, "trap"), counted(tally.findings, "finding"));
     let verdicts = verdicts.collect::<Vec<_>>().join(", ");
-    writeln!(out, "{}: {verdicts}; {traps}, {findings}", counted(tally.frames, "frame"))?;
+    write!(out, "{}: {verdicts}; {traps}, {findings}", counted(tally.frames, "frame"))?;
+    if tally.skipped > 0 {
+        write!(out, "; {} skipped", counted(tally.skipped, "frame"))?;
+    }
+    writeln!(out)?;
     Ok(())
 }
 
@@ -150,10 +195,17 @@ fn context_bytes(text: &str) -> Result<Vec<u8>, CliError> {
     if let Some(bytes) = from_hex(text).filter(|_| !Path::new(text).exists()) {
         return Ok(bytes);
     }
+    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) && !Path::new(text).exists() {
+        return Err(CliError::usage(format!("--ctx-in {text:?}: an odd number of digits; write two digits a byte")));
+    }
     object_file::bytes(Path::new(text), CONTEXT_LEN_MAX)
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+/// Writes a file, or to standard output for `-`.
+fn write_file(path: &Path, bytes: &[u8], out: Out<'_>) -> Result<(), CliError> {
+    if path == Path::new("-") {
+        return Ok(out.write_all(bytes)?);
+    }
     fs::write(path, bytes).map_err(|error| {
         CliError::host_failed(format!("{}: cannot write it: {error}; name another place", path.display()))
     })
@@ -163,10 +215,10 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
     let len_out = report.data_out.len() / 2;
     write!(
         out,
-        "frame {number}: {} (retval {}), {} bytes in, {len_out} out",
+        "frame {number}: {} (retval {}), {} in, {len_out} out",
         report.verdict.name(),
         report.retval,
-        frame.bytes.len()
+        counted(frame.bytes.len() as u64, "byte")
     )?;
     if let Some(insns) = report.insns {
         write!(out, ", {}", counted(insns, "insn"))?;
@@ -182,13 +234,23 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
         writeln!(out, "  trap: {trap}")?;
     }
     for finding in &report.findings {
-        writeln!(out, "  finding: {} insn {}: {} ({})", finding.prog, finding.insn, finding.what, finding.id)?;
+        write!(out, "  finding: {} insn {}: {} ({})", finding.prog, finding.insn, finding.what, finding.id)?;
+        if let (Some(file), Some(line)) = (&finding.file, finding.line) {
+            write!(out, " ({file}:{line})")?;
+        }
+        writeln!(out)?;
     }
     for line in &report.trace {
         writeln!(out, "  trace: {line}")?;
     }
+    if let Some(redirect) = &report.redirect {
+        match &redirect.target {
+            Some(target) => writeln!(out, "  redirect: to {target}, flags {:#x}", redirect.flags)?,
+            None => writeln!(out, "  redirect: to interface {}, flags {:#x}", redirect.ifindex, redirect.flags)?,
+        }
+    }
     for copy in &report.copies {
-        writeln!(out, "  copy: {} bytes to interface {}", copy.data.len() / 2, copy.target.ifindex)?;
+        writeln!(out, "  copy: {} to interface {}", counted(copy.data.len() as u64 / 2, "byte"), copy.target.ifindex)?;
     }
     if len_out <= 1 << 12 && report.trap.is_none() {
         writeln!(out, "  {}", report.data_out)?;

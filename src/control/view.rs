@@ -95,7 +95,7 @@ pub struct LineView {
     pub file: String,
     /// Line, from 1.
     pub line: u32,
-    /// Times that its most executed instruction was executed.
+    /// Times that its most executed part was entered, at all places where the compiler put it.
     pub count: u64,
     /// The source text, as the object holds it.
     pub text: String,

@@ -316,6 +316,53 @@ impl Btf {
         members.iter().find(is_one).map(|member| member.bit_offset / 8)
     }
 
+    /// The type as C writes it, without qualifiers; a pointer to an array or function is shown as one to its last part.
+    #[must_use]
+    pub fn type_text(&self, id: TypeId) -> String {
+        let (mut id, mut stars, mut counts) = (id, String::new(), String::new());
+        let mut word = "";
+        for _ in 0..CHAIN_MAX {
+            match self.kind(id) {
+                Kind::Var(next) | Kind::Modifier(next) => id = *next,
+                Kind::Ptr(next) => {
+                    stars.push('*');
+                    id = *next;
+                }
+                Kind::Array { element, count } => {
+                    counts.push_str(&format!("[{count}]"));
+                    id = *element;
+                }
+                Kind::Struct { .. } | Kind::Forward => {
+                    word = "struct";
+                    break;
+                }
+                Kind::Union { .. } => {
+                    word = "union";
+                    break;
+                }
+                Kind::Enum { .. } => {
+                    word = "enum";
+                    break;
+                }
+                Kind::Func(_) | Kind::FuncProto { .. } => {
+                    word = "function";
+                    break;
+                }
+                Kind::Void => {
+                    word = "void";
+                    break;
+                }
+                Kind::Int { .. }
+                | Kind::Typedef(_)
+                | Kind::DataSec { .. }
+                | Kind::Float(_)
+                | Kind::DeclTag { .. } => break,
+            }
+        }
+        let parts = [word, self.name(id), &stars];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ") + &counts
+    }
+
     /// The variables of a section.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<(TypeId, &[SectionVar])> {

@@ -2,7 +2,7 @@
 //!
 //! Source: what libbpf's skeletons, `bpf_map__set_max_entries` and cilium/ebpf's `Variables` let a loader do.
 
-use super::btf::{Btf, Kind};
+use super::btf::{Btf, Kind, TypeId};
 use super::file::{ElfFile, Home, SymbolKind};
 use super::map::ObjectMap;
 use super::text::MapPlaces;
@@ -30,7 +30,8 @@ pub(super) fn set(
     settings: &Settings,
 ) -> Result<(), Defect> {
     for (name, text) in &settings.constants {
-        let wrong = |what| Defect::Constant { name: name.clone(), value: text.clone(), what };
+        let wrong =
+            |what: &str| Defect::Constant { name: name.clone(), value: text.clone(), what: what.to_owned() };
         let found = file.symbols.iter().find_map(|symbol| {
             let Home::Section(section) = symbol.home else { return None };
             let is_variable = symbol.kind == SymbolKind::Variable && symbol.name == name;
@@ -45,16 +46,20 @@ pub(super) fn set(
         let end = end.ok_or_else(|| wrong("the variable is not in its section"))?;
         // What is all zero at first is not held.
         map.contents.resize(len, 0);
-        let kind = btf.and_then(|btf| kind_of(btf, map, name));
-        value::write(kind, text, &mut map.contents[start..end])
-            .ok_or_else(|| wrong("it does not fit the variable's type"))?;
+        let known = btf.and_then(|btf| Some((btf, type_of(btf, map, name)?)));
+        let kind = known.and_then(|(btf, id)| Some(btf.kind(btf.resolve(id)?)));
+        value::write(kind, text, &mut map.contents[start..end]).ok_or_else(|| {
+            let len = if end - start == 1 { "1 byte".to_owned() } else { format!("{} bytes", end - start) };
+            let type_text = known.map(|(btf, id)| format!("{}, ", btf.type_text(id))).unwrap_or_default();
+            wrong(&format!("it does not fit the variable's type ({type_text}{len})"))
+        })?;
     }
     Ok(())
 }
 
-/// What the types say of a variable.
-fn kind_of<'a>(btf: &'a Btf, map: &ObjectMap, name: &str) -> Option<&'a Kind> {
+/// The type of a variable.
+fn type_of(btf: &Btf, map: &ObjectMap, name: &str) -> Option<TypeId> {
     let Kind::DataSec { vars, .. } = btf.kind(map.value_type?) else { return None };
     let var = vars.iter().find(|var| btf.name(var.var) == name)?;
-    Some(btf.kind(btf.resolve(var.var)?))
+    Some(var.var)
 }

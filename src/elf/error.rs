@@ -100,7 +100,7 @@ pub enum Defect {
         /// The value.
         value: String,
         /// What is wrong.
-        what: &'static str,
+        what: String,
     },
     /// A variable of the kernel's configuration is wrong.
     #[error("variable {name} of .kconfig: {what}; correct its declaration, or its value in `--kconfig`")]

@@ -74,6 +74,8 @@ pub(super) enum SymbolKind {
     Variable,
     /// A section.
     Section,
+    /// What its definition says: compilers before LLVM 8 write so of functions too.
+    Untyped,
     /// Anything else.
     Other,
 }
@@ -275,6 +277,7 @@ fn read_symbols<'a>(bytes: &'a [u8], names: &'a [u8], section_count: usize) -> R
             sym::STT_FUNC => SymbolKind::Function,
             sym::STT_OBJECT => SymbolKind::Variable,
             sym::STT_SECTION => SymbolKind::Section,
+            sym::STT_NOTYPE => SymbolKind::Untyped,
             _ => SymbolKind::Other,
         };
         let binding = match entry.st_bind() {

@@ -29,6 +29,7 @@ mod variables;
 pub use error::{Defect, ObjectError};
 pub use map::{ObjectMap, Pinning};
 pub use settings::{KindSetting, SettingError, Settings};
+pub use variables::Variable;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -133,6 +134,12 @@ impl Object {
         let ext = read_ext(&file, btf.as_ref())?;
         let text = Text::read(&file, externs, &places)?;
         let mains = mains(&file, &text)?;
+        let names = || mains.iter().map(|main| text.functions()[*main].name.to_owned());
+        for named in settings.kinds.iter().filter_map(|setting| setting.program.as_ref()) {
+            if !names().any(|name| name == *named) {
+                return Err(Defect::NoProgram { program: named.clone(), names: names().collect() });
+            }
+        }
         let mut assembler = Assembler::new(&text, btf.as_ref(), &ext, &settings.types, &refused_maps);
         let kinds = Kinds::new(settings, btf.as_ref());
         let mut programs = Vec::new();

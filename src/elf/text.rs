@@ -91,12 +91,19 @@ impl<'a> Text<'a> {
     pub(super) fn read(file: &'a ElfFile<'a>, externs: Externs<'a>, maps: &'a MapPlaces) -> Result<Self, Defect> {
         let mut symbols: Vec<(usize, &Symbol<'a>)> = Vec::new();
         let mut relocations = HashMap::new();
-        for symbol in file.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Function) {
+        let mut typed = HashSet::new();
+        for symbol in &file.symbols {
             let Home::Section(section) = symbol.home else { continue };
-            if file.sections[section].is_text() {
+            let may_be = symbol.kind == SymbolKind::Function || is_old_function(symbol);
+            if may_be && file.sections[section].is_text() {
                 symbols.push((section, symbol));
+                if symbol.kind == SymbolKind::Function {
+                    typed.insert(section);
+                }
             }
         }
+        // Where the compiler says what is a function, other symbols are labels.
+        symbols.retain(|(section, symbol)| symbol.kind == SymbolKind::Function || !typed.contains(section));
         // Of several names for one place the visible one comes first and is kept.
         symbols.sort_by_key(|(section, symbol)| (*section, symbol.value, symbol.binding == Binding::Local));
         symbols.dedup_by_key(|(section, symbol)| (*section, symbol.value));
@@ -278,6 +285,11 @@ impl<'a> Text<'a> {
         let place = (section, place / SLOT_LEN);
         self.functions.binary_search_by_key(&place, |function| (function.section, function.start)).ok()
     }
+}
+
+/// Whether a symbol may name a function though it says no type, as all do of compilers before LLVM 8.
+fn is_old_function(symbol: &Symbol<'_>) -> bool {
+    symbol.kind == SymbolKind::Untyped && symbol.binding != Binding::Local && !symbol.name.is_empty()
 }
 
 fn immediate(slot: [u8; SLOT_LEN]) -> i32 {

@@ -2,8 +2,8 @@
 //!
 //! Source: libbpf's `bpf_object__init_internal_map`.
 
-use super::Defect;
-use super::btf::Btf;
+use super::btf::{Btf, Kind};
+use super::{Defect, Object};
 use super::file::{ElfFile, Section};
 use super::map::{ObjectMap, PlacedMap};
 use crate::limits::{MAP_BYTES_MAX, MAPS_MAX};
@@ -11,6 +11,34 @@ use crate::maps::{MapDef, MapKind};
 
 /// `BPF_F_RDONLY_PROG`: programs may only read the values.
 pub(super) const READ_ONLY_FOR_PROGRAMS: u32 = 1 << 7;
+
+/// A global variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its type as C writes it.
+    pub type_text: String,
+    /// Its bytes.
+    pub len: u32,
+}
+
+impl Object {
+    /// The variables behind one of its maps, in the order of the types; none where it was built without them.
+    #[must_use]
+    pub fn variables(&self, map: &ObjectMap) -> Vec<Variable> {
+        let found = self.btf.as_ref().and_then(|btf| Some((btf, map.value_type?)));
+        let Some((btf, Kind::DataSec { vars, .. })) = found.map(|(btf, id)| (btf, btf.kind(id))) else {
+            return Vec::new();
+        };
+        let variable = |var: &super::btf::SectionVar| Variable {
+            name: btf.name(var.var).to_owned(),
+            type_text: btf.type_text(var.var),
+            len: var.len,
+        };
+        vars.iter().map(variable).collect()
+    }
+}
 
 /// The maps behind `.data*`, `.bss*` and `.rodata*`.
 pub(super) fn maps(file: &ElfFile<'_>, btf: Option<&Btf>) -> Result<Vec<PlacedMap>, Defect> {

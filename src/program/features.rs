@@ -10,7 +10,7 @@ use crate::isa::Does;
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Feature {
-    /// A jump back.
+    /// Jumps that lead in a circle.
     Loops,
     /// Functions besides the main one.
     Subprograms,
@@ -63,14 +63,61 @@ impl Program {
         if self.functions().len() > 1 {
             found.insert(Feature::Subprograms);
         }
-        for (pc, insn) in self.insns().iter().enumerate() {
-            if insn.jump_target(pc).is_some_and(|target| usize::try_from(target).is_ok_and(|target| target <= pc)) {
-                found.insert(Feature::Loops);
-            }
+        if self.has_circle() {
+            found.insert(Feature::Loops);
+        }
+        for insn in self.insns() {
             found.extend(feature(insn.does, insn.imm));
         }
         found
     }
+
+    /// Whether jumps lead back to where they came from. A jump back alone does not say so: clang puts ways out first.
+    fn has_circle(&self) -> bool {
+        let mut seen = vec![Seen::Never; self.insns().len()];
+        for function in self.functions() {
+            // Each entry of the way that is being walked, and how many of its followers are done.
+            let mut way = vec![(function.start, 0)];
+            while let Some((pc, done)) = way.last_mut() {
+                if *done == 0 {
+                    if seen[*pc] == Seen::Left {
+                        way.pop();
+                        continue;
+                    }
+                    seen[*pc] = Seen::OnTheWay;
+                }
+                let next = self.followers(*pc)[*done..].iter().position(Option::is_some).map(|skipped| *done + skipped);
+                let Some((next, pc_next)) = next.and_then(|index| Some((index, self.followers(*pc)[index]?))) else {
+                    seen[*pc] = Seen::Left;
+                    way.pop();
+                    continue;
+                };
+                *done = next + 1;
+                match seen.get(pc_next) {
+                    Some(Seen::OnTheWay) => return true,
+                    Some(Seen::Never) => way.push((pc_next, 0)),
+                    Some(Seen::Left) | None => {}
+                }
+            }
+        }
+        false
+    }
+
+    /// Where a run may go on behind an instruction: behind it, and where it jumps to.
+    fn followers(&self, pc: usize) -> [Option<usize>; 2] {
+        let insn = &self.insns()[pc];
+        let goes_on = !matches!(insn.does, Does::Goto | Does::GotoLong | Does::GotoReg | Does::Exit);
+        let jump = insn.jump_target(pc).and_then(|target| usize::try_from(target).ok());
+        [goes_on.then_some(pc + 1), jump]
+    }
+}
+
+/// What a walk along the jumps knows of an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Never,
+    OnTheWay,
+    Left,
 }
 
 /// `bpf_tail_call`.
@@ -137,6 +184,10 @@ mod tests {
             names("again: r1 = code_addr(sub)\nif r0 > 5 goto again\ncall sub\nexit\nsub: r0 = 1\nexit"),
             ("loops, subprograms, callbacks".into(), vec![])
         );
+        assert_eq!(names("goto start\nout: r0 = 0\nexit\nstart: if r1 > 5 goto out\ngoto out"), (String::new(), vec![]));
+        let circle = "goto start\nout: r1 += 1\nstart: if r1 > 5 goto out\nr0 = 0\nexit";
+        assert_eq!(names(circle), ("loops".into(), vec![]));
+        assert_eq!(names("again: may_goto done\ngoto again\ndone: r0 = 0\nexit").0, "loops");
         assert_eq!(names("r0 = *(u8 *)skb[14]\nr0 s/= 3\nexit"), ("packet loads, cpu v4".into(), vec![]));
     }
 }

@@ -8,7 +8,8 @@
 //!  {"key": 1, "map": "inner"}]
 //! ```
 //! Bytes are hexadecimal digits, a number (little-endian, as wide as the key or value), or an array of bytes, each a number
-//! or `"0x1f"`, as bpftool prints them. A per-CPU map takes one `value` for all workers or `values`, one a worker; a program
+//! or `"0x1f"`, as bpftool prints them. A per-CPU map takes one `value` for all workers or `values`, one a worker: what is too much
+//! is left out, what is missing is zero; a program
 //! array takes names of programs, a map of maps those of maps; a queue or stack needs no `key`. The list may stand alone, as `elements` of an object, or
 //! in one under the map's name: what [`super::dump`] and [`super::dump_all`] give is taken. A ring buffer takes `records`,
 //! a list of digits.
@@ -42,7 +43,7 @@ pub enum PresetError {
         source: serde_json::Error,
     },
     /// An element is not in the form of one.
-    #[error("map {map}: element {index}: {what}; write {{\"key\": \"00ff\", \"value\": \"01\"}}")]
+    #[error("map {map}: element {index}: {what}; write {mend}")]
     Form {
         /// Name of the map.
         map: String,
@@ -50,9 +51,11 @@ pub enum PresetError {
         index: usize,
         /// What is wrong.
         what: &'static str,
+        /// What an element of such a map looks like.
+        mend: &'static str,
     },
     /// A key or value has a wrong length.
-    #[error("map {map}: element {index}: its {part} has {len} bytes where the map has {expected}; write all of them")]
+    #[error("map {map}: element {index}: the length of its {part} is {len} where the map has {expected}; write all bytes")]
     Len {
         /// Name of the map.
         map: String,
@@ -85,6 +88,14 @@ pub enum PresetError {
         /// The name.
         inner: String,
     },
+    /// The map holds constants, and the element is another than it holds.
+    #[error("map {map}: element {index}: the map is frozen and holds another value; give variables theirs with --const")]
+    Frozen {
+        /// Name of the map.
+        map: String,
+        /// Which one, from 0.
+        index: usize,
+    },
     /// The map does not take the element.
     #[error("map {map}: element {index}: the map refused it ({errno}); see the type of the map")]
     Refused {
@@ -97,7 +108,7 @@ pub enum PresetError {
     },
 }
 
-/// What a map is to hold before the first run.
+/// What a map is to hold before the first run; see [`Preset::all`] for what several are to hold.
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// Name of the map.
@@ -107,6 +118,19 @@ pub struct Preset {
 }
 
 impl Preset {
+    /// What all maps of a dump are to hold, in the order of their names: what [`super::dump_all`] gives. Records that
+    /// programs sent to perf event arrays are left out: none can be put there. `None` where the text is no such dump.
+    #[must_use]
+    pub fn all(text: &str) -> Option<Vec<Self>> {
+        let maps: serde_json::Map<String, Value> = serde_json::from_str(text).ok()?;
+        if maps.values().any(|map| !map.is_object()) {
+            return None;
+        }
+        let can_be_put = |map: &Value| map.get("elements").is_some() || map["type"] != "perf_event_array";
+        let maps = maps.into_iter().filter(|(_, map)| can_be_put(map));
+        Some(maps.map(|(map, contents)| Self { map, json: contents.to_string() }).collect())
+    }
+
     /// Puts the elements into the map, which is one of an instance in this world.
     ///
     /// # Errors
@@ -142,15 +166,19 @@ impl Preset {
         ring: &RingBuffer,
         (index, record): (usize, &Value),
     ) -> Result<(), PresetError> {
-        let bytes = record.as_str().and_then(from_hex).ok_or_else(|| self.form(index, "its record is no digits"))?;
+        let bytes = record.as_str().and_then(from_hex).ok_or_else(|| self.form_like(index, "its record is no digits", r#"{"records": ["00ff"]}"#))?;
         let refused = |errno| PresetError::Refused { map: self.map.clone(), index, errno };
         let place = ring.reserve(bytes.len() as u64, 0).ok_or_else(|| refused(Errno::EAGAIN))?;
         world.cage.write(place.into(), &bytes).expect("a reserved record is writable guest memory");
         ring.finish(place.into(), Finish::Submit).map_err(refused)
     }
 
+    fn form_like(&self, index: usize, what: &'static str, mend: &'static str) -> PresetError {
+        PresetError::Form { map: self.map.clone(), index, what, mend }
+    }
+
     fn form(&self, index: usize, what: &'static str) -> PresetError {
-        PresetError::Form { map: self.map.clone(), index, what }
+        self.form_like(index, what, r#"{"key": "00ff", "value": "01"}"#)
     }
 
     fn put(
@@ -170,7 +198,7 @@ impl Preset {
         };
         if let Some(array) = map.as_program_array() {
             let name = element.get("program").and_then(Value::as_str);
-            let name = name.ok_or_else(|| self.form(index, "it names no program"))?;
+            let name = name.ok_or_else(|| self.form_like(index, "it names no program", r#"{"key": 0, "program": "NAME"}"#))?;
             let slot = key.first_chunk().map(|slot| u32::from_le_bytes(*slot)).ok_or(Errno::EINVAL).map_err(refused)?;
             let program = instance.expect_program(name);
             let program = program.map_err(|source| PresetError::NoProgram {
@@ -182,7 +210,7 @@ impl Preset {
         }
         if let Some(outer) = map.as_map_of_maps() {
             let name = element.get("map").and_then(Value::as_str);
-            let name = name.ok_or_else(|| self.form(index, "it names no map"))?;
+            let name = name.ok_or_else(|| self.form_like(index, "it names no map", r#"{"key": 0, "map": "NAME"}"#))?;
             let inner = instance.entry(name).ok_or_else(|| PresetError::NoInner {
                 map: self.map.clone(),
                 index,
@@ -191,11 +219,12 @@ impl Preset {
             return outer.put(&key, inner, 0).map_err(refused);
         }
         let value = if let Some(values) = element.get("values").and_then(Value::as_array) {
-            if values.len() != value_count {
-                return Err(self.form(index, "its values are not one for each worker"));
-            }
+            // A dump of another machine has as many as that has processors: the first workers' are taken.
             let values = values.iter().map(|value| self.value(index, def, value.get("value").unwrap_or(value)));
-            values.collect::<Result<Vec<_>, _>>()?.concat()
+            let mut values = values.take(value_count).collect::<Result<Vec<_>, _>>()?;
+            let first = values.first().ok_or_else(|| self.form(index, "it has no value"))?;
+            values.resize(value_count, vec![0; first.len()]);
+            values.concat()
         } else {
             let value = element.get("value").ok_or_else(|| self.form(index, "it has no value"))?;
             self.value(index, def, value)?.repeat(value_count)
@@ -203,6 +232,7 @@ impl Preset {
         match map.host_update(&key, &value, 0) {
             // A dump shows what is read-only too; that it stays as it is is no mistake.
             Err(Errno::EPERM) if map.host_lookup(&key).as_ref() == Ok(&value) => Ok(()),
+            Err(Errno::EPERM) => Err(PresetError::Frozen { map: self.map.clone(), index }),
             done => done.map_err(refused),
         }
     }
@@ -323,6 +353,13 @@ mod tests {
                 r#"[{{"key":"00000000",{zeros}}},{{"key":"01000000","values":["feffff","feffff"]}},{{"key":"02000000","values":["010000","020000"]}},{{"key":"03000000",{zeros}}}]"#
             )
         );
+        for (json, values) in [
+            (r#"[{"key": 2, "values": [7, 8, 9]}]"#, r#"["070000","080000"]"#),
+            (r#"[{"key": 2, "values": [7]}]"#, r#"["070000","000000"]"#),
+        ] {
+            put(&instance, "counts", json).expect("taken");
+            assert!(elements(&instance, "counts").contains(&format!(r#"{{"key":"02000000","values":{values}}}"#)), "{json}");
+        }
         let all = dump_all(&instance.0);
         assert_eq!(all["flows"]["type"], "hash");
         assert_eq!(all["counts"]["max_entries"], 4);
@@ -338,7 +375,7 @@ mod tests {
         for (json, error) in [
             (r#"[{"key": 0, "map": "what"}]"#, "element 0: no map is called what; name one of the object"),
             (r#"[{"key": 0, "map": "counts"}]"#, "element 0: the map refused it (EINVAL); see the type of the map"),
-            (r#"[{"key": 0, "value": 1}]"#, r#"element 0: it names no map; write {"key": "00ff", "value": "01"}"#),
+            (r#"[{"key": 0, "value": 1}]"#, r#"element 0: it names no map; write {"key": 0, "map": "NAME"}"#),
         ] {
             assert_eq!(put(&instance, "outer", json), Err(format!("map outer: {error}")));
         }
@@ -377,12 +414,12 @@ mod tests {
             (
                 "flows",
                 r#"[{"key": "00", "value": 1}]"#,
-                "map flows: element 0: its key has 1 bytes where the map has 4; write all of them".to_owned(),
+                "map flows: element 0: the length of its key is 1 where the map has 4; write all bytes".to_owned(),
             ),
             (
                 "counts",
-                r#"[{"key": 1, "values": [1]}]"#,
-                format!("map counts: element 0: its values are not one for each worker; {form}"),
+                r#"[{"key": 1, "values": []}]"#,
+                format!("map counts: element 0: it has no value; {form}"),
             ),
             (
                 "counts",

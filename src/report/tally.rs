@@ -26,6 +26,14 @@ pub struct RunTally {
     pub traps: u64,
     /// What verify mode noticed, all in all.
     pub findings: u64,
+    /// Frames beside those above that no program takes, because they are too short or too long.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl RunTally {

@@ -49,6 +49,12 @@ pub enum RunError {
         /// Its programs.
         programs: Vec<String>,
     },
+    /// The object has none.
+    #[error("{object}: it has no programs; functions are programs where their section is executable and not .text")]
+    NoProgram {
+        /// Name of the object.
+        object: String,
+    },
     /// A map cannot be filled.
     #[error("{0}")]
     Preset(#[from] PresetError),
@@ -149,6 +155,12 @@ pub struct FindingReport {
     pub prog: String,
     /// Slot index.
     pub insn: usize,
+    /// Source file that the instruction belongs to, where the object says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line of it, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
     /// What happened, in words.
     pub what: String,
 }
@@ -308,7 +320,15 @@ impl TestRun {
     /// # Errors
     /// [`RunError::Frame`] at the first of a wrong length, [`RunError::FrameContext`] at one that the context does not fit.
     pub fn check<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RunError> {
-        (1..).zip(frames).try_for_each(|(number, frame)| self.input_len(number, frame).map(|_| ()))
+        (1..).zip(frames).try_for_each(|(number, frame)| self.check_one(number, frame))
+    }
+
+    /// Whether frame `number`, from 1, can be run.
+    ///
+    /// # Errors
+    /// As [`TestRun::check`].
+    pub fn check_one(&self, number: usize, frame: &[u8]) -> Result<(), RunError> {
+        self.input_len(number, frame).map(|_| ())
     }
 
     /// Length of frame `number`, from 1, with the metadata before it.
@@ -487,7 +507,14 @@ fn world(trace: Box<dyn Fn(&str) + Send + Sync>) -> Result<Arc<World>, CageError
 }
 
 fn finding_report(finding: &Finding) -> FindingReport {
-    FindingReport { id: finding.id, prog: finding.program.clone(), insn: finding.pc, what: finding.what.clone() }
+    FindingReport {
+        id: finding.id,
+        prog: finding.program.clone(),
+        insn: finding.pc,
+        file: finding.source.as_ref().map(|source| source.file.to_string()),
+        line: finding.source.as_ref().map(|source| source.line),
+        what: finding.what.clone(),
+    }
 }
 
 fn lock(lines: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
@@ -501,6 +528,7 @@ fn choose<'a>(instance: &'a Instance, request: &RunRequest<'_>) -> Result<&'a Ar
     match (instance.programs(), instance.refused()) {
         ([program], []) => Ok(program),
         ([], [refused]) => Ok(instance.expect_program(&refused.name)?),
+        ([], []) => Err(RunError::NoProgram { object: instance.name().to_owned() }),
         (programs, refused) => {
             let loaded = programs.iter().map(|program| program.linked().program().name().to_owned());
             let programs = loaded.chain(refused.iter().map(|refused| refused.name.clone())).collect();

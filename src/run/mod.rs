@@ -27,7 +27,7 @@ pub use context::Context;
 pub use cookies::{Cookies, Ends};
 pub use copies::{Copies, FrameCopy};
 pub use dynptrs::{Dynptr, Dynptrs};
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, Severity, SourceLine};
 pub use programs::Programs;
 pub use records::{Record, Records};
 pub use redirect::Redirect;

@@ -133,8 +133,14 @@ const NEXT: &str = "Try next, each of the hosts in a terminal of its own:
               --api unix:/tmp/a
   kumite host --name B --wire udp:127.0.0.1:7002,peer=127.0.0.1:7001 --xdp /tmp/kumite-demo/firewall.o \\
               --mac 02:00:00:00:00:02 --api unix:/tmp/b
-  kumite send --api unix:/tmp/a --flows \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64\" --seconds 60
-  kumite stat --watch --api unix:/tmp/b
+  kumite send --detach --api unix:/tmp/b \\
+              --flows \"udp 10.2.0.0/24:1024-2047 -> 10.1.0.9:9000 size 64\" --rate 20000 --seconds 600
+  kumite send --detach --api unix:/tmp/a \\
+              --flows \"udp 10.0.0.0/24:1024-2047 -> 10.1.0.1:53 size 64\" --rate 20000 --seconds 600
+  kumite stat --api unix:/tmp/a
   kumite map update blocklist 10.0.0.0/25 0 --api unix:/tmp/b
-  kumite mode verify --api unix:/tmp/b
-  kumite events --follow --api unix:/tmp/b";
+  kumite events --follow --count 5 --api unix:/tmp/b
+  kumite map update backends key 2 value prog backend_0 --api unix:/tmp/a
+  kumite mode instrumented --api unix:/tmp/a
+  kumite prog profile balance --api unix:/tmp/a
+  kumite stat --watch --count 3 --api unix:/tmp/a";

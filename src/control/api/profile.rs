@@ -52,14 +52,21 @@ fn profile(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     }))
 }
 
-/// Source lines in order, each with the count of its most executed instruction.
+/// Source lines in order. Parts of a line are told apart by their column; where a part begins at several places, which is
+/// where the compiler put copies of it, these add up, and the line's count is that of its most executed part.
 fn lines(program: &Program, executed: &[u64]) -> Vec<LineView> {
+    let mut parts: BTreeMap<(&str, u32, u32), u64> = BTreeMap::new();
     let mut found: BTreeMap<(&str, u32), (u64, &str)> = BTreeMap::new();
-    for (index, line) in program.lines().iter().enumerate() {
-        let end = program.lines().get(index + 1).map_or(executed.len(), |next| next.pc);
-        let count = executed.get(line.pc..end).into_iter().flatten().copied().max().unwrap_or(0);
+    let mut before = None;
+    for line in program.lines() {
+        let part = (&*line.file, line.line, line.column);
+        let is_same = before.replace(part) == Some(part);
+        let count = executed.get(line.pc).copied().unwrap_or(0);
+        let sum = parts.entry(part).or_insert(0);
+        // Two records in a row are one place.
+        *sum += if is_same { 0 } else { count };
         let known = found.entry((&line.file, line.line)).or_insert((0, &line.text));
-        known.0 = known.0.max(count);
+        known.0 = known.0.max(*sum);
     }
     let view = |((file, line), (count, text)): ((&str, u32), (u64, &str))| LineView {
         file: file.to_owned(),

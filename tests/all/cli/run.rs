@@ -414,7 +414,7 @@ fn an_object_says_what_would_be_refused_in_the_words_of_a_run() {
     let shape = place("shape.o");
     fs::write(&shape, builder.finish()).expect("written");
     let (code, out, _) = said(&["inspect", shape.to_str().expect("text")]);
-    let host = "  host: program shape: a tc program cannot sit on hook xdp; attach a program of the hook's kind\n";
+    let host = "  host: hosts have no hook but xdp yet; use kumite run or diff for tc programs\n";
     assert!(code == 0 && out.contains(host), "{out}");
     let alone = object("bad.o", &programs[1..]);
     let (code, out, _) = said(&["inspect", &alone, "--json"]);

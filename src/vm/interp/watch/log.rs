@@ -4,7 +4,7 @@
 
 use crate::limits::FINDINGS_MAX;
 use crate::program::Program;
-use crate::run::{Finding, Severity};
+use crate::run::{Finding, Severity, SourceLine};
 
 /// A kind of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,10 @@ impl Log {
         if self.findings.len() == FINDINGS_MAX || self.findings.iter().any(same) {
             return;
         }
+        let line = program.line_at(pc);
+        let source = line.map(|line| SourceLine { file: line.file.clone(), line: line.line });
         let (severity, program) = (problem.severity(), program.name().to_owned());
-        self.findings.push(Finding { id, severity, program, pc, what: what() });
+        self.findings.push(Finding { id, severity, program, pc, source, what: what() });
     }
 
     pub(super) fn take(&mut self) -> Vec<Finding> {
