@@ -14,7 +14,7 @@ use crate::vm::Mode;
 /// Show or change how programs run: fast, instrumented, verify
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// [PROGRAM|id:NUMBER|all] MODE; without words, the modes are shown
+    /// [PROGRAM|id:NUMBER|all] MODE; without MODE, that of the program is shown, or those of all
     #[arg(value_name = "WORD", num_args = 0..=2)]
     words: Vec<String>,
     #[command(flatten)]
@@ -26,7 +26,16 @@ pub(super) struct Args {
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let client = args.api.client()?;
     let (program, mode) = match args.words.as_slice() {
-        [] => return show(&client, &args.form, out),
+        [] => return show(programs(&client)?, &args.form, out),
+        [word] if word.parse::<Mode>().is_err() => {
+            let mut programs = programs(&client)?;
+            programs.retain(|program| program.name == *word || format!("id:{}", program.id) == *word);
+            if programs.is_empty() {
+                let mend = "say fast, instrumented or verify, or a program of kumite prog list";
+                return Err(CliError::usage(format!("mode {word:?}: neither a mode nor a program; {mend}")));
+            }
+            return show(programs, &args.form, out);
+        }
         [mode] => ("all", mode),
         [program, mode, ..] => (program.as_str(), mode),
     };
@@ -40,9 +49,11 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn show(client: &Client, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
-    let answer = client.get("/v1/programs")?;
-    let programs: Vec<ProgramView> = typed(client, answer)?;
+fn programs(client: &Client) -> Result<Vec<ProgramView>, CliError> {
+    typed(client, client.get("/v1/programs")?)
+}
+
+fn show(programs: Vec<ProgramView>, form: &Form, out: Out<'_>) -> Result<Exit, CliError> {
     if form.json {
         // Of programs of one name, the newest has the name, as in commands.
         let mut modes = serde_json::Map::new();

@@ -352,11 +352,9 @@ impl Btf {
                     word = "void";
                     break;
                 }
-                Kind::Int { .. }
-                | Kind::Typedef(_)
-                | Kind::DataSec { .. }
-                | Kind::Float(_)
-                | Kind::DeclTag { .. } => break,
+                Kind::Int { .. } | Kind::Typedef(_) | Kind::DataSec { .. } | Kind::Float(_) | Kind::DeclTag { .. } => {
+                    break;
+                }
             }
         }
         let parts = [word, self.name(id), &stars];

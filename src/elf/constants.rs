@@ -30,8 +30,7 @@ pub(super) fn set(
     settings: &Settings,
 ) -> Result<(), Defect> {
     for (name, text) in &settings.constants {
-        let wrong =
-            |what: &str| Defect::Constant { name: name.clone(), value: text.clone(), what: what.to_owned() };
+        let wrong = |what: &str| Defect::Constant { name: name.clone(), value: text.clone(), what: what.to_owned() };
         let found = file.symbols.iter().find_map(|symbol| {
             let Home::Section(section) = symbol.home else { return None };
             let is_variable = symbol.kind == SymbolKind::Variable && symbol.name == name;

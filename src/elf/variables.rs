@@ -3,9 +3,9 @@
 //! Source: libbpf's `bpf_object__init_internal_map`.
 
 use super::btf::{Btf, Kind};
-use super::{Defect, Object};
 use super::file::{ElfFile, Section};
 use super::map::{ObjectMap, PlacedMap};
+use super::{Defect, Object};
 use crate::limits::{MAP_BYTES_MAX, MAPS_MAX};
 use crate::maps::{MapDef, MapKind};
 

@@ -184,7 +184,10 @@ mod tests {
             names("again: r1 = code_addr(sub)\nif r0 > 5 goto again\ncall sub\nexit\nsub: r0 = 1\nexit"),
             ("loops, subprograms, callbacks".into(), vec![])
         );
-        assert_eq!(names("goto start\nout: r0 = 0\nexit\nstart: if r1 > 5 goto out\ngoto out"), (String::new(), vec![]));
+        assert_eq!(
+            names("goto start\nout: r0 = 0\nexit\nstart: if r1 > 5 goto out\ngoto out"),
+            (String::new(), vec![])
+        );
         let circle = "goto start\nout: r1 += 1\nstart: if r1 > 5 goto out\nr0 = 0\nexit";
         assert_eq!(names(circle), ("loops".into(), vec![]));
         assert_eq!(names("again: may_goto done\ngoto again\ndone: r0 = 0\nexit").0, "loops");

@@ -55,7 +55,9 @@ pub enum PresetError {
         mend: &'static str,
     },
     /// A key or value has a wrong length.
-    #[error("map {map}: element {index}: the length of its {part} is {len} where the map has {expected}; write all bytes")]
+    #[error(
+        "map {map}: element {index}: the length of its {part} is {len} where the map has {expected}; write all bytes"
+    )]
     Len {
         /// Name of the map.
         map: String,
@@ -89,7 +91,9 @@ pub enum PresetError {
         inner: String,
     },
     /// The map holds constants, and the element is another than it holds.
-    #[error("map {map}: element {index}: the map is frozen and holds another value; give variables theirs with --const")]
+    #[error(
+        "map {map}: element {index}: the map is frozen and holds another value; give variables theirs with --const"
+    )]
     Frozen {
         /// Name of the map.
         map: String,
@@ -166,7 +170,10 @@ impl Preset {
         ring: &RingBuffer,
         (index, record): (usize, &Value),
     ) -> Result<(), PresetError> {
-        let bytes = record.as_str().and_then(from_hex).ok_or_else(|| self.form_like(index, "its record is no digits", r#"{"records": ["00ff"]}"#))?;
+        let bytes = record
+            .as_str()
+            .and_then(from_hex)
+            .ok_or_else(|| self.form_like(index, "its record is no digits", r#"{"records": ["00ff"]}"#))?;
         let refused = |errno| PresetError::Refused { map: self.map.clone(), index, errno };
         let place = ring.reserve(bytes.len() as u64, 0).ok_or_else(|| refused(Errno::EAGAIN))?;
         world.cage.write(place.into(), &bytes).expect("a reserved record is writable guest memory");
@@ -198,7 +205,8 @@ impl Preset {
         };
         if let Some(array) = map.as_program_array() {
             let name = element.get("program").and_then(Value::as_str);
-            let name = name.ok_or_else(|| self.form_like(index, "it names no program", r#"{"key": 0, "program": "NAME"}"#))?;
+            let name =
+                name.ok_or_else(|| self.form_like(index, "it names no program", r#"{"key": 0, "program": "NAME"}"#))?;
             let slot = key.first_chunk().map(|slot| u32::from_le_bytes(*slot)).ok_or(Errno::EINVAL).map_err(refused)?;
             let program = instance.expect_program(name);
             let program = program.map_err(|source| PresetError::NoProgram {
@@ -358,7 +366,10 @@ mod tests {
             (r#"[{"key": 2, "values": [7]}]"#, r#"["070000","000000"]"#),
         ] {
             put(&instance, "counts", json).expect("taken");
-            assert!(elements(&instance, "counts").contains(&format!(r#"{{"key":"02000000","values":{values}}}"#)), "{json}");
+            assert!(
+                elements(&instance, "counts").contains(&format!(r#"{{"key":"02000000","values":{values}}}"#)),
+                "{json}"
+            );
         }
         let all = dump_all(&instance.0);
         assert_eq!(all["flows"]["type"], "hash");
@@ -416,11 +427,7 @@ mod tests {
                 r#"[{"key": "00", "value": 1}]"#,
                 "map flows: element 0: the length of its key is 1 where the map has 4; write all bytes".to_owned(),
             ),
-            (
-                "counts",
-                r#"[{"key": 1, "values": []}]"#,
-                format!("map counts: element 0: it has no value; {form}"),
-            ),
+            ("counts", r#"[{"key": 1, "values": []}]"#, format!("map counts: element 0: it has no value; {form}")),
             (
                 "counts",
                 r#"[{"key": 9, "value": 1}]"#,

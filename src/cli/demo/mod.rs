@@ -12,8 +12,8 @@ mod summary;
 
 use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 use std::time::Duration;
+use std::{fs, io};
 
 use serde_json::json;
 
@@ -110,7 +110,8 @@ fn save(folder: &Path, args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     for (name, bytes) in FILES {
         let path = folder.join(name);
         match fs::File::create_new(&path).and_then(|mut file| file.write_all(bytes)) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && fs::read(&path).is_ok_and(|own| own == bytes) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && fs::read(&path).is_ok_and(|own| own == bytes) => {
+            }
             done => done.map_err(|error| failed(&path, error))?,
         }
         paths.push(path.display().to_string());

@@ -76,3 +76,27 @@ fn lines(program: &Program, executed: &[u64]) -> Vec<LineView> {
     };
     found.into_iter().map(view).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::assemble;
+    use crate::program::{Line, RawProgram};
+    use crate::verdict::ProgramKind;
+
+    #[test]
+    fn copies_of_a_line_add_up_and_its_parts_do_not() {
+        let line = |pc, line, column| Line { pc, file: "main.c".into(), line, column, text: "".into() };
+        // Line 7 was put in two places, the first of them in two pieces; line 8 has two parts that run one after the other.
+        let lines = vec![line(0, 7, 1), line(1, 7, 1), line(2, 8, 1), line(3, 8, 5), line(4, 7, 1), line(5, 9, 1)];
+        let slots = assemble(&("r0 = 0\n".repeat(5) + "exit")).expect("text of the test");
+        let raw = RawProgram { name: "main".into(), slots, lines, ..RawProgram::default() };
+        let program = Program::check(raw, ProgramKind::Xdp).expect("well-formed");
+        let counted = lines_of(&program, &[10, 10, 10, 8, 5, 10]);
+        assert_eq!(counted, [(7, 15), (8, 10), (9, 10)]);
+    }
+
+    fn lines_of(program: &Program, executed: &[u64]) -> Vec<(u32, u64)> {
+        lines(program, executed).into_iter().map(|line| (line.line, line.count)).collect()
+    }
+}

@@ -131,6 +131,9 @@ fn a_context_goes_in_and_comes_out() {
     }
     let (_, lines) = json(&run);
     assert_eq!(lines[0]["ctx_out"], Value::Null, "nobody asked for it");
+    let refused = said(&[&run[..], &["--ctx-in", "010"]].concat());
+    let complaint = "kumite: --ctx-in \"010\": an odd number of digits; write two digits a byte\n";
+    assert_eq!(refused, (2, String::new(), complaint.to_owned()));
     let refused = said(&[&run[..], &["--ctx-in", "01"]].concat());
     let settable = "mark, priority, ingress_ifindex, ifindex, cb, tstamp, wire_len, gso_segs, gso_size and hwtstamp";
     let complaint = format!("kumite: context: byte 0 of __sk_buff is not zero; only {settable} may be set\n");
@@ -191,9 +194,9 @@ fn what_cannot_be_run_is_told_in_one_line() {
         (&["run", FIREWALL, "--hex", "0"], 2, "--hex \"0\": not hexadecimal; write two digits a byte".to_owned()),
         (&["run", FIREWALL, "--hex", "00"], 1, "frame 1: 1 bytes are not between 14 and 3520; leave it out".to_owned()),
         (
-            &["run", FIREWALL, "--hex", FRAME, "--map", "rules"],
+            &["run", FIREWALL, "--hex", FRAME, "--map", "rules="],
             2,
-            "map \"rules\": no file is named; write NAME=FILE.json".to_owned(),
+            "map \"rules=\": no file is named; write NAME=FILE.json, or FILE.json for a dump of all maps".to_owned(),
         ),
         (
             &["run", garbage, "--hex", FRAME],
@@ -313,8 +316,12 @@ fn several_frames_end_with_their_tally_and_findings_fail_where_asked() {
     assert_eq!(code, 1);
     let last = "3 frames: pass 0, drop 3, tx 0, redirect 0, aborted 0; 0 traps, 2 findings";
     assert_eq!(out.lines().last(), Some(last));
-    let (code, out, _) = said(&[&run[..], &["--fail-on", "finding", "--mode", "fast"]].concat());
-    assert_eq!(code, 0, "{out}");
+    for mode in ["fast", "instrumented"] {
+        let refused = said(&[&run[..], &["--fail-on", "finding", "--mode", mode]].concat());
+        let complaint =
+            format!("kumite: --fail-on finding: {mode} mode finds nothing; leave --mode out or say verify\n");
+        assert_eq!(refused, (2, String::new(), complaint));
+    }
     let (_, out, _) = said(&["run", &object, "--hex", FRAME]);
     assert!(!out.contains(" frames: "), "one frame needs no tally: {out}");
     let (code, _, complaint) = said(&[&run[..], &["--fail-on", "luck"]].concat());
@@ -342,6 +349,85 @@ fn what_a_run_dumps_is_taken_by_the_next() {
         counts.collect::<Vec<_>>()
     };
     assert!(packets(&first).contains(&"03".to_owned()) && packets(&second).contains(&"04".to_owned()), "{second}");
+    // The same, all maps of a file at once, shown on standard output.
+    let whole = place("first-dump.json").display().to_string();
+    let (code, out, complaint) = said(&[&run[..], &["--map", &whole, "--dump-maps", "-"]].concat());
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    let third: Value = serde_json::from_str(&out[out.find("\n{").expect("an object")..]).expect("JSON");
+    assert_eq!(third, second);
+    // Constants of another build.
+    let other = place("other-constants.json");
+    fs::write(&other, r#"{".rodata": {"elements": [{"key": 0, "value": 7}]}}"#).expect("written");
+    let other = other.display().to_string();
+    let (code, _, complaint) = said(&[&run[..], &["--map", &other]].concat());
+    assert_eq!(code, 1);
+    assert!(complaint.starts_with("kumite: map .rodata: element 0: "), "{complaint}");
+    let len = first[".rodata"]["value_len"].as_u64().expect("a count");
+    let zeros = "00".repeat(usize::try_from(len).expect("few"));
+    fs::write(&other, serde_json::json!({".rodata": {"elements": [{"key": 0, "value": zeros}]}}).to_string())
+        .expect("written");
+    let frozen = "the map is frozen and holds another value; give variables theirs with --const";
+    let complaint = format!("kumite: map .rodata: element 0: {frozen}\n");
+    assert_eq!(said(&[&run[..], &["--map", &other]].concat()), (1, String::new(), complaint));
+    fs::write(&other, "[]").expect("written");
+    let complaint = format!("kumite: {other}: no dump of all maps; say NAME={other} for the elements of one\n");
+    assert_eq!(said(&[&run[..], &["--map", &other]].concat()), (1, String::new(), complaint));
+}
+
+#[test]
+fn frames_that_no_program_takes_are_skipped_and_counted() {
+    let frame = |len: usize| CapturedFrame { at: std::time::Duration::ZERO, bytes: vec![7; len] };
+    let capture = place("lengths.pcap");
+    fs::write(&capture, Capture::Pcap.write(&[frame(60), frame(13), frame(14), frame(3521)])).expect("written");
+    let run = ["run", FIREWALL, "--pcap", capture.to_str().expect("text")];
+    let (code, out, complaint) = said(&run);
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    for (number, len) in [(2, 13), (4, 3521)] {
+        let line = format!("skipped: frame {number}: {len} bytes are not between 14 and 3520; leave it out\n");
+        assert!(out.contains(&line), "{out}");
+    }
+    assert!(out.contains("\nframe 1: ") && out.contains("\nframe 3: ") && !out.contains("\nframe 2: "), "{out}");
+    assert!(out.ends_with("; 0 traps, 0 findings; 2 frames skipped\n"), "{out}");
+    let (_, lines) = json(&run);
+    assert_eq!((&lines[0]["skipped"]["frame"], &lines[4]["tally"]["skipped"]), (&2.into(), &2.into()));
+    let (_, help, _) = said(&["run", "--help"]);
+    assert!(help.contains("Frames: 14 to 3520 bytes"), "{help}");
+}
+
+#[test]
+fn variables_are_listed_with_type_and_size() {
+    let (_, out, _) = said(&["inspect", BALANCER]);
+    assert!(out.contains("\n  variable service_port: __be16, 2 bytes\n"), "{out}");
+    assert!(out.contains("\n  variable backend_address: __be32[4], 16 bytes\n"), "{out}");
+    let (_, out, _) = said(&["inspect", BALANCER, "--json"]);
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    let map =
+        listed["maps"].as_array().expect("a list").iter().find(|map| map["name"] == ".rodata").expect("constants");
+    let port = serde_json::json!({"name": "service_port", "type": "__be16", "len": 2});
+    assert!(map["variables"].as_array().expect("a list").contains(&port), "{map}");
+    let complaint = format!(
+        "kumite: {BALANCER}: service_port=70000: it does not fit the variable's type (__be16, 2 bytes); see `kumite \
+         inspect` for the object's variables\n"
+    );
+    assert_eq!(said(&["inspect", BALANCER, "--const", "service_port=70000"]), (1, String::new(), complaint));
+}
+
+#[test]
+fn what_names_nothing_is_refused() {
+    let complaint = format!("kumite: {FIREWALL}: no program is called wall; it has firewall\n");
+    assert_eq!(said(&["inspect", FIREWALL, "--type", "wall=xdp"]), (1, String::new(), complaint));
+    let empty = object("empty.o", &[]);
+    let why = "it has no programs; functions are programs where their section is executable and not .text";
+    let complaint = format!("kumite: {empty}: {why}\n");
+    assert_eq!(said(&["disasm", &empty]), (1, String::new(), complaint.clone()));
+    assert_eq!(said(&["run", &empty, "--hex", FRAME]), (1, String::new(), complaint));
+}
+
+#[test]
+fn where_a_redirect_leads_is_shown() {
+    let redirects = object("redirects.o", &[("redirects", "r1 = 7\nr2 = 0\ncall 23\nexit")]);
+    let (code, out, _) = said(&["run", &redirects, "--hex", FRAME]);
+    assert!(code == 0 && out.contains("\n  redirect: to interface 7, flags 0x0\n"), "{out}");
 }
 
 #[test]

@@ -68,6 +68,24 @@ fn two_hosts_send_to_each_other_and_every_frame_is_in_the_books() {
 }
 
 #[test]
+fn records_that_find_their_ring_buffer_full_are_counted_with_the_map() {
+    let folder = Folder::new();
+    let [a, b] = pair(&folder, &[]);
+    b.ask(&["map", "update", "blocklist", "10.0.0.0/24", "0"]);
+    a.ask(&["send", "--flows", QUESTIONS, "--rate", "20000", "--count", "5000"]);
+    wait_until_arrived(&a, &b);
+    // A record takes 24 of the 65,536 bytes.
+    let lost = 5000 - 65_535 / 24;
+    let stat = b.json(&["stat"]);
+    assert_eq!((&stat["records"][0]["map"], &stat["records"][0]["lost"]), (&"drops".into(), &lost.into()));
+    let stat = b.ask(&["stat"]);
+    assert!(stat.contains(" 2,270 records lost because it was full\n") && stat.contains("\nmap drops (id:"), "{stat}");
+    let maps = b.ask(&["map", "list"]);
+    let drops = maps.lines().find(|line| line.contains(" drops ")).expect("a map");
+    assert!(drops.ends_with("2,270") && maps.lines().next().is_some_and(|heads| heads.ends_with("lost")), "{maps}");
+}
+
+#[test]
 fn modes_slots_and_maps_change_under_load_without_losing_a_frame() {
     let folder = Folder::new();
     let [a, b] = pair(&folder, &[]);
@@ -90,6 +108,9 @@ fn modes_slots_and_maps_change_under_load_without_losing_a_frame() {
     assert!(text.contains("tail call taken "), "{text}");
     assert_eq!(b.ask(&["mode", "firewall", "verify"]), "firewall: verify\n");
     assert_eq!(b.ask(&["mode"]), "firewall: verify\n");
+    assert_eq!(a.ask(&["mode", "balance"]), "balance: fast\n");
+    let what = "neither a mode nor a program; say fast, instrumented or verify, or a program of kumite prog list";
+    assert_eq!(a.said(&["mode", "turbo"]), (2, String::new(), format!("kumite: mode \"turbo\": {what}\n")));
 
     // Slot 2 lets frames pass; backend_0 sends them back.
     wait_for("frames that pass", || (a.count("pass") > 0).then_some(()));

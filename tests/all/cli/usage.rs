@@ -9,7 +9,7 @@ use super::{kumite, said};
 fn a_wrong_line_is_told_in_one_line_with_exit_code_2() {
     for (line, complaint) in [
         (&["frob"][..], "unrecognized subcommand 'frob'; see kumite --help"),
-        (&["mode", "turbo"], "mode \"turbo\": no such mode; use fast, instrumented or verify"),
+        (&["mode", "balance", "turbo"], "mode \"turbo\": no such mode; use fast, instrumented or verify"),
         (
             &["mode", "a", "b", "c"],
             "unexpected value 'c' for '[WORD]...' found, no more were expected; see kumite mode --help",

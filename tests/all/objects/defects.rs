@@ -83,6 +83,26 @@ fn functions_outside_their_section_are_refused() {
 }
 
 #[test]
+fn where_no_symbol_has_a_type_the_global_ones_are_functions() {
+    let (untyped, local) = (1 << 4, 0);
+    let old = |named: u8| {
+        let mut builder = Builder::new();
+        let xdp = builder.text("xdp", "r0 = 1\nlabel: exit\nr0 = 2\nexit");
+        builder.symbol_bound("first", named, xdp, 0, 0);
+        builder.symbol_bound("LBB0_1", local, xdp, 8, 0);
+        builder.symbol_bound("second", untyped, xdp, 16, 0);
+        Object::parse("test.o", &builder.finish()).expect("an object")
+    };
+    let programs = |object: &Object| -> Vec<(String, usize)> {
+        let programs = object.programs.iter();
+        programs.map(|program| (program.name().to_owned(), program.insns().len())).collect()
+    };
+    assert_eq!(programs(&old(untyped)), [("first".to_owned(), 2), ("second".to_owned(), 2)]);
+    // A label in the section of a function that says what it is.
+    assert_eq!(programs(&old(untyped | 2)), [("first".to_owned(), 4)]);
+}
+
+#[test]
 fn a_function_symbol_without_length_reaches_to_the_next() {
     let mut builder = Builder::new();
     let xdp = builder.text("xdp", "r0 = 1\nexit\nr0 = 2\nr0 = 3\nexit");

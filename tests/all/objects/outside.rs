@@ -65,9 +65,9 @@ fn maps_and_constants_take_what_is_said_of_them() {
 fn what_does_not_fit_the_object_is_refused_by_name() {
     let mend = "see `kumite inspect` for the object's variables";
     for (text, what) in [
-        ("number=-1", "it does not fit the variable's type"),
-        ("flag=2", "it does not fit the variable's type"),
-        ("mac=0a0b", "it does not fit the variable's type"),
+        ("number=-1", "it does not fit the variable's type (__u32, 4 bytes)"),
+        ("flag=2", "it does not fit the variable's type (_Bool, 1 byte)"),
+        ("mac=0a0b", "it does not fit the variable's type (__u8[6], 6 bytes)"),
         ("nobody=1", "the object has no such variable"),
         ("main_of=1", "the object has no such variable"),
     ] {

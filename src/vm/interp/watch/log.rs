@@ -96,3 +96,26 @@ impl Log {
         std::mem::take(&mut self.findings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::assemble;
+    use crate::program::{Line, RawProgram};
+    use crate::verdict::ProgramKind;
+
+    #[test]
+    fn a_finding_names_its_source_line_where_the_object_has_lines() {
+        let finding = |lines| {
+            let slots = assemble("r0 = 0\nr0 = 1\nexit").expect("text of the test");
+            let raw = RawProgram { name: "main".into(), slots, lines, ..RawProgram::default() };
+            let program = Program::check(raw, ProgramKind::Xdp).expect("well-formed");
+            let mut log = Log::default();
+            log.report(Problem::StackBounds, &program, 1, || "leaves the stack".to_owned());
+            log.take().remove(0).to_string()
+        };
+        let line = Line { pc: 0, file: "main.c".into(), line: 12, column: 3, text: "int x;".into() };
+        assert_eq!(finding(vec![line]), "main insn 1: leaves the stack (stack-bounds) (main.c:12)");
+        assert_eq!(finding(Vec::new()), "main insn 1: leaves the stack (stack-bounds)");
+    }
+}
