@@ -15,6 +15,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::CliError;
+use super::table::counted;
 use crate::flow::MacAddr;
 use crate::report::from_hex;
 
@@ -34,7 +35,7 @@ pub(super) fn parse(place: &str, words: &[String], len: usize) -> Result<Vec<u8>
         wrong("not bytes; write hex 0a 00 00 01, numbers, addresses, or numbers with a width such as 53be16".to_owned())
     })?;
     if bytes.len() != len {
-        return Err(wrong(format!("{} bytes where the map has {len}; write all {len}", bytes.len())));
+        return Err(wrong(format!("{} where the map has {len}; write all {len}", counted(bytes.len() as u64, "byte"))));
     }
     Ok(bytes)
 }

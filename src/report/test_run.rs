@@ -73,7 +73,7 @@ pub enum RunError {
     #[error("{0}")]
     Cage(#[from] CageError),
     /// A frame is too short or too long.
-    #[error("frame {number}: {len} bytes are not between {min} and {max}; leave it out")]
+    #[error("frame {number}: its length of {len} is not between {min} and {max} bytes; leave it out")]
     Frame {
         /// Which one, from 1.
         number: usize,

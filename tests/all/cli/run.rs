@@ -192,7 +192,11 @@ fn what_cannot_be_run_is_told_in_one_line() {
             format!("{FIREWALL}: no program is called wall; it has firewall"),
         ),
         (&["run", FIREWALL, "--hex", "0"], 2, "--hex \"0\": not hexadecimal; write two digits a byte".to_owned()),
-        (&["run", FIREWALL, "--hex", "00"], 1, "frame 1: 1 bytes are not between 14 and 3520; leave it out".to_owned()),
+        (
+            &["run", FIREWALL, "--hex", "00"],
+            1,
+            "frame 1: its length of 1 is not between 14 and 3520 bytes; leave it out".to_owned(),
+        ),
         (
             &["run", FIREWALL, "--hex", FRAME, "--map", "rules="],
             2,
@@ -383,7 +387,8 @@ fn frames_that_no_program_takes_are_skipped_and_counted() {
     let (code, out, complaint) = said(&run);
     assert_eq!((code, complaint.as_str()), (0, ""));
     for (number, len) in [(2, 13), (4, 3521)] {
-        let line = format!("skipped: frame {number}: {len} bytes are not between 14 and 3520; leave it out\n");
+        let line =
+            format!("skipped: frame {number}: its length of {len} is not between 14 and 3520 bytes; leave it out\n");
         assert!(out.contains(&line), "{out}");
     }
     assert!(out.contains("\nframe 1: ") && out.contains("\nframe 3: ") && !out.contains("\nframe 2: "), "{out}");
