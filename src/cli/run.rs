@@ -160,13 +160,15 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
 
 /// A frame and its number in the input, from 1.
 type Numbered = (usize, CapturedFrame);
+/// The number of a frame that is left out, and why.
+type Skipped = (usize, String);
 
 /// The frames that the program takes, and why others are left out: of a capture those of a wrong length.
 fn fitting(
     run: &TestRun,
     is_capture: bool,
     frames: Vec<CapturedFrame>,
-) -> Result<(Vec<Numbered>, Vec<(usize, String)>), CliError> {
+) -> Result<(Vec<Numbered>, Vec<Skipped>), CliError> {
     let (mut taken, mut skipped) = (Vec::new(), Vec::new());
     for (number, frame) in (1..).zip(frames) {
         match run.check_one(number, &frame.bytes) {

@@ -529,7 +529,8 @@ mod tests {
         }
         assert_eq!(dump_all(&second.0), all);
         let changed = put(&second, ".rodata", r#"[{"key": 0, "value": 7}]"#);
-        let refused = "map .rodata: element 0: the map refused it (EPERM); see the type of the map";
+        let refused =
+            "map .rodata: element 0: the map is frozen and holds another value; give variables theirs with --const";
         assert_eq!(changed, Err(refused.to_owned()), "what is read-only stays as it is");
     }
 

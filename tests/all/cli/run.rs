@@ -244,7 +244,7 @@ fn an_object_is_listed_and_its_programs_are_printed() {
         "license Dual MIT/GPL\n",
         "program firewall (xdp, section xdp): ",
         "map blocklist (lpm_trie): key 8 bytes, value 8 bytes, 1024 entries, flags 0x1\n",
-        "map .rodata (array): key 4 bytes, value 4 bytes, 1 entries, flags 0x80, read-only\n",
+        "map .rodata (array): key 4 bytes, value 4 bytes, 1 entry, flags 0x80, read-only\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
