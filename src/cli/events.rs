@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::asking::typed;
 use super::table::grouped;
-use super::{Api, CliError, Exit, Form, Out};
+use super::{Api, CliError, Exit, Form, Out, one_line};
 use crate::control::view::{EventView, EventsView};
 
 /// Milliseconds that the host waits for the next event before it answers without one.
@@ -66,6 +66,6 @@ fn write_event(event: &EventView, form: &Form, out: Out<'_>) -> Result<(), CliEr
     }
     let seconds = std::time::Duration::from_millis(event.at_ms).as_secs_f64();
     let map = event.map.as_ref().map(|map| format!("{map} ")).unwrap_or_default();
-    writeln!(out, "{seconds:10.3}  {:6}  {map}{}", event.kind, event.text.trim_end())?;
+    writeln!(out, "{seconds:10.3}  {:6}  {map}{}", event.kind, one_line(&event.text))?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::given::{self, Input, PresetPlace, failed};
 use super::surroundings::Surroundings;
 use super::table::{counted, grouped};
-use super::{CliError, Exit, Out, object_file};
+use super::{CliError, Exit, Out, object_file, one_line};
 use crate::report::{Capture, CapturedFrame, FrameReport, RunError, RunRequest, RunTally, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
@@ -243,7 +243,7 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
         writeln!(out)?;
     }
     for line in &report.trace {
-        writeln!(out, "  trace: {line}")?;
+        writeln!(out, "  trace: {}", one_line(line))?;
     }
     if let Some(redirect) = &report.redirect {
         match &redirect.target {
