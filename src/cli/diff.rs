@@ -80,7 +80,7 @@ fn write_text(found: &Diff, out: Out<'_>) -> Result<(), CliError> {
         writeln!(out, "not compared, by size or type: {}", found.unseen.join(", "))?;
     }
     if found.refused > 0 {
-        writeln!(out, "{} the kernel makes no packet of", counted(found.refused as u64, "frame"))?;
+        writeln!(out, "left out, too short or too long: {}", counted(found.refused as u64, "frame"))?;
     }
     Ok(())
 }

@@ -24,6 +24,16 @@ fn a_program_that_does_what_the_kernel_does_is_equal_in_every_mode() {
 }
 
 #[test]
+fn frames_that_no_side_takes_are_left_out_and_prove_nothing() {
+    if !available() {
+        return;
+    }
+    let (code, out, complaints) = said(&["diff", FIREWALL, "--mode", "fast", "--hex", "0200"]);
+    assert_eq!((code, complaints.as_str()), (1, ""));
+    assert_eq!(out, "firewall in fast mode: 0 frames: nothing to compare\nleft out, too short or too long: 1 frame\n");
+}
+
+#[test]
 fn what_differs_is_shown_and_makes_the_exit_code_1() {
     if !available() || !clang::available("clang-19") {
         return;
