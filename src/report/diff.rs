@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::frame_report::FrameReport;
 use super::hexadecimal::to_hex;
-use super::test_run::{FrameReport, RunError, RunRequest, TestRun};
+use super::test_run::{RunError, RunRequest, TestRun};
 use crate::elf::Object;
 use crate::kernel::{self, HAS_ELEMENTS, KernelError, KernelMap, KernelObject, LinkedSlot, TestInput};
 use crate::limits::{DIFF_ENTRIES_MAX, DIFFERENCES_MAX};

@@ -5,6 +5,7 @@
 mod capture;
 mod diff;
 mod elements;
+mod frame_report;
 mod hexadecimal;
 mod preset;
 mod tally;
@@ -14,8 +15,9 @@ mod test_run;
 pub use capture::{Capture, CaptureError, CapturedFrame};
 pub use diff::{Diff, DiffError, Difference, ModeDiff, diff};
 pub use elements::{Element, dump, dump_all, sort};
+pub use frame_report::{CopyReport, FindingReport, FrameReport, RedirectReport, TimerReport};
 pub use hexadecimal::{from_hex, to_hex};
 pub use preset::{Preset, PresetError};
 pub use tally::RunTally;
 pub use test_context::ContextError;
-pub use test_run::{CopyReport, FindingReport, FrameReport, RedirectReport, RunError, RunRequest, TestRun, try_load};
+pub use test_run::{RunError, RunRequest, TestRun, try_load};
