@@ -25,6 +25,9 @@ pub const MAPS_MAX: u32 = 4096;
 pub const MAP_KEY_LEN_MAX: u32 = 512;
 /// Bytes that one map may take, of the cage for its values and outside of it for the rest.
 pub const MAP_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of values, and of keys and chains, that one map may come to take which allocates its elements one by one
+/// (`BPF_F_NO_PREALLOC`): its `max_entries` is a bound that nobody means to reach.
+pub const GROWING_MAP_BYTES_MAX: u64 = 256 << 20;
 /// Bytes that all maps of one host may take outside of the cage, whose length bounds the rest.
 pub const HOST_MAP_BYTES_MAX: u64 = 4 << 30;
 /// Slots of one program array: its tables are all there from the start.
@@ -39,17 +42,20 @@ pub const FUNCTIONS_MAX: usize = 256;
 /// Blocks of one function that the translator takes; larger programs run in verify mode only. Cranelift allocates registers
 /// in time that grows with the square of the blocks: these take about a second.
 pub const TRANSLATE_BLOCKS_MAX: usize = 8192;
-/// Bytes of the host's stack that one translated function may need; eight nest.
-pub const NATIVE_FRAME_LEN_MAX: u32 = 16 * 1024;
+/// Bytes of the host's stack that one translated function may need; with [`CALL_FRAMES_MAX`] of them a quarter of a thread's
+/// stack is used.
+pub const NATIVE_FRAME_LEN_MAX: u32 = 8 * 1024;
 /// Address space of one region of generated code; no program's code is longer.
 pub const CODE_REGION_LEN: usize = 16 << 20;
 /// Regions of generated code: a gigabyte in all.
 pub const CODE_REGIONS_MAX: usize = 64;
 /// Stack bytes of one call frame; the kernel's `MAX_BPF_STACK`.
 pub const FRAME_STACK_LEN: u32 = 512;
-/// Call frames that nest, the program's own included; the kernel's `MAX_CALL_FRAMES`.
-pub const CALL_FRAMES_MAX: u32 = 8;
-/// Stack bytes of one run. One page, so that the frame pointer's low bits tell the depth.
+/// Call frames that nest in one run, the program's own included. The kernel's `MAX_CALL_FRAMES` is 8 for each program, and
+/// the [`TAIL_CALLS_MAX`] that follow one another by tail calls out of subprograms nest: a frame for each, and room for
+/// deeper ones. The stack is whole pages, fewer bytes than an offset from r10 reaches.
+pub const CALL_FRAMES_MAX: u32 = 56;
+/// Stack bytes of one run.
 pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
 /// Tail calls of one run; the kernel's `MAX_TAIL_CALL_CNT`.
 pub const TAIL_CALLS_MAX: u32 = 33;

@@ -1,4 +1,4 @@
-//! A worker: a thread with a port, a pool, a stack page and a context of its own.
+//! A worker: a thread with a port, a pool, a stack and a context of its own.
 //!
 //! Idle, it polls for some microseconds and then blocks in its port, from where frames, the traffic source, a new plan
 //! and the end wake it, or a program's timer that is due.

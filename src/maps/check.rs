@@ -174,15 +174,15 @@ mod tests {
         let text = |result: Result<(), MapError>| result.expect_err("refused").to_string();
         assert_eq!(
             text(check_flags(&def, ACCESS)),
-            "map flows: read-only and write-only for programs at once (EINVAL); correct the definition"
+            "map flows: read-only and write-only for programs at once (EINVAL); correct the definition, or its size with --map-size"
         );
         assert_eq!(
             text(check_flags(&def, 0)),
-            "map flows: a flag that this type does not know (EINVAL); correct the definition"
+            "map flows: a flag that this type does not know (EINVAL); correct the definition, or its size with --map-size"
         );
         assert_eq!(
             text(check_bytes(&def, u64::MAX)),
-            "map flows: more than 1 GiB for its entries (E2BIG); correct the definition"
+            "map flows: more than 1 GiB for its entries (E2BIG); correct the definition, or its size with --map-size"
         );
     }
 }

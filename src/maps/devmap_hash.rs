@@ -29,6 +29,7 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     let shape = Shape {
         key_len: 4,
         max_entries: def.max_entries,
+        room: def.max_entries,
         slack: SLACK,
         renewal: Renewal::Overwrite,
         when_full: WhenFull::Refuse,

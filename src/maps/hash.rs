@@ -13,7 +13,7 @@ use super::check::{refuse, require};
 use super::hash_table::{HashTable, Renewal, Shape, Target, WhenFull};
 use super::values::{Sharing, Values};
 use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
-use crate::limits::{BURST_MAX, MAP_KEY_LEN_MAX};
+use crate::limits::{BURST_MAX, GROWING_MAP_BYTES_MAX, MAP_KEY_LEN_MAX};
 
 /// The type.
 pub(super) static HASH: MapType = MapType { kind: MapKind::HASH, create };
@@ -49,6 +49,7 @@ impl Hash {
         let shape = Shape {
             key_len: def.key_len,
             max_entries: def.max_entries,
+            room: room(def, env, sharing),
             slack: slack(def, env, sharing),
             renewal: match sharing {
                 Sharing::Shared => Renewal::Replace,
@@ -84,7 +85,16 @@ impl Hash {
     }
 }
 
-/// Places beyond `max_entries`: one for each writer at least; where values are small, as many as a burst deletes.
+/// Elements that a map has memory for: all, unless it allocates them one by one and asks for more than anybody has.
+fn room(def: &MapDef, env: MapEnv<'_>, sharing: Sharing) -> u32 {
+    if def.flags & check::NO_PREALLOC == 0 {
+        return def.max_entries;
+    }
+    let bytes = Values::bytes(def, env, 1, sharing).max(Shape::element_bytes(def.key_len));
+    u32::try_from(GROWING_MAP_BYTES_MAX / bytes).map_or(def.max_entries, |count| count.clamp(1, def.max_entries))
+}
+
+/// Places beyond those: one for each writer at least; where values are small, as many as a burst deletes.
 fn slack(def: &MapDef, env: MapEnv<'_>, sharing: Sharing) -> u32 {
     let element = Values::bytes(def, env, 1, sharing);
     let workers = u64::from(env.worker_count);

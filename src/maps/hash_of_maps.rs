@@ -31,6 +31,7 @@ fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     let shape = Shape {
         key_len: def.key_len,
         max_entries: def.max_entries,
+        room: def.max_entries,
         slack: SLACK,
         renewal: Renewal::Overwrite,
         when_full: WhenFull::Refuse,

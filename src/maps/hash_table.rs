@@ -58,6 +58,8 @@ pub(super) struct Shape {
     pub(super) key_len: u32,
     /// Elements at most.
     pub(super) max_entries: u32,
+    /// Elements that there is memory for, `max_entries` or fewer.
+    pub(super) room: u32,
     /// Places beyond that: for elements that are being replaced, and for deleted ones that a run may still look at.
     pub(super) slack: u32,
     /// What becomes of an element whose key is updated.
@@ -69,16 +71,21 @@ pub(super) struct Shape {
 impl Shape {
     /// Places of the table.
     pub(super) fn place_count(self) -> u64 {
-        u64::from(self.max_entries) + u64::from(self.slack)
+        u64::from(self.room) + u64::from(self.slack)
     }
 
     fn bucket_count(self) -> u64 {
-        u64::from(self.max_entries).next_power_of_two()
+        u64::from(self.room).next_power_of_two()
     }
 
     /// Bytes that the table takes, outside the cage.
     pub(super) fn bytes(self) -> u64 {
-        self.bucket_count() * 8 + self.place_count() * (Nodes::node_len(self.key_len) + 5)
+        self.bucket_count() * 8 + self.place_count() * Self::element_bytes(self.key_len)
+    }
+
+    /// Those of one element, without its bucket: its node, its link among free places, its mark in an LRU map.
+    pub(super) fn element_bytes(key_len: u32) -> u64 {
+        Nodes::node_len(key_len) + 5
     }
 }
 
@@ -301,13 +308,16 @@ impl HashTable {
 
     /// Counts one element more, unless the map is full.
     fn count_one(&self) -> bool {
-        let one_more = |live| (live < self.shape.max_entries).then_some(live + 1);
+        let one_more = |live| (live < self.shape.room).then_some(live + 1);
         self.live.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Makes room for an element in a full map and counts it. The caller holds no bucket.
     fn make_room(&self) -> Result<(), Errno> {
-        let Some(clock) = &self.clock else { return Err(Errno::E2BIG) };
+        let Some(clock) = &self.clock else {
+            let is_full = self.shape.room == self.shape.max_entries;
+            return Err(if is_full { Errno::E2BIG } else { Errno::ENOMEM });
+        };
         for _ in 0..EVICTIONS_MAX {
             if let Some(place) = clock.candidate(self.pool.used()) {
                 self.evict(clock, place);
@@ -340,7 +350,7 @@ impl HashTable {
         let list = |first: Option<u32>| {
             let places = std::iter::successors(first, |place| self.nodes.next(*place));
             // A reader that is led astray sees no more than there is.
-            let places = places.take(self.shape.max_entries as usize);
+            let places = places.take(self.shape.room as usize);
             places.map(|place| (self.nodes.key(place), place)).collect()
         };
         for _ in 0..READS_MAX {
@@ -375,8 +385,12 @@ mod tests {
     use super::*;
 
     fn table(max_entries: u32) -> HashTable {
-        let shape = Shape { key_len: 4, max_entries, slack: 8, renewal: Renewal::Replace, when_full: WhenFull::Refuse };
-        HashTable::new(shape).expect("memory")
+        table_with_room(max_entries, max_entries)
+    }
+
+    fn table_with_room(max_entries: u32, room: u32) -> HashTable {
+        let (renewal, when_full) = (Renewal::Replace, WhenFull::Refuse);
+        HashTable::new(Shape { key_len: 4, max_entries, room, slack: 8, renewal, when_full }).expect("memory")
     }
 
     fn longest_chain(table: &HashTable) -> usize {
@@ -398,6 +412,20 @@ mod tests {
         }
         assert_eq!(longest_chain(&attacked), 300);
         assert!(longest_chain(&other) < 10, "as many as chance puts together");
+    }
+
+    #[test]
+    fn a_table_that_is_full_and_one_that_has_no_memory_say_which() {
+        for (max_entries, errno) in [(3, Errno::E2BIG), (1 << 30, Errno::ENOMEM)] {
+            let table = table_with_room(max_entries, 3);
+            for key in 0..3u32 {
+                assert_eq!(table.update(&key.to_ne_bytes(), Update::Any, |_| Ok(())), Ok(()));
+            }
+            assert_eq!(table.update(&[9; 4], Update::Any, |_| Ok(())), Err(errno));
+            assert_eq!(table.update(&[0; 4], Update::Any, |_| Ok(())), Ok(()), "an element that is there is renewed");
+            assert_eq!(table.delete(&[0; 4]), Ok(()));
+            assert_eq!(table.update(&[9; 4], Update::Any, |_| Ok(())), Ok(()));
+        }
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub enum MapError {
         reason: &'static str,
     },
     /// The definition is against the type's rules, as the kernel would say with this errno.
-    #[error("map {name}: {what} ({errno}); correct the definition")]
+    #[error("map {name}: {what} ({errno}); correct the definition, or its size with --map-size")]
     Definition {
         /// Name of the map.
         name: String,

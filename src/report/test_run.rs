@@ -19,7 +19,7 @@ use super::test_context::{ContextError, TestContext};
 use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{
-    BURST_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, PAGE_LEN, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, TAIL_RESERVE,
+    BURST_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, STACK_LEN, TAIL_RESERVE,
     TURN_TIMERS_MAX,
 };
 use crate::maps::WorkerIndex;
@@ -151,7 +151,7 @@ impl TestRun {
             preset.apply(&instance, &world)?;
         }
         let place = Place::new(&world)?;
-        let stack = world.cage.alloc(PAGE_LEN.into(), "the stack")?;
+        let stack = world.cage.alloc(STACK_LEN.into(), "the stack")?;
         let blank = TestContext::new(program.linked().program().kind(), &[]).ok();
         Ok(Self { world, instance, program, place, stack, trace, blank, context: None })
     }
@@ -199,7 +199,7 @@ impl TestRun {
         frames: impl IntoIterator<Item = &'a [u8]> + 'a,
     ) -> impl Iterator<Item = Result<FrameReport, RunError>> + 'a {
         let kind = self.program.linked().program().kind();
-        let stack_top = self.stack.addr() + PAGE_LEN;
+        let stack_top = self.stack.addr() + STACK_LEN;
         let mut run = Run::new(&self.world, WorkerIndex(0), kind, stack_top);
         // Beside the first place, where there are repetitions.
         let mut places = Vec::new();

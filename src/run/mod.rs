@@ -38,7 +38,7 @@ pub use world::{Clock, TraceSink, World};
 
 use sockets::References;
 
-use crate::limits::{FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN, TUNNEL_OPTIONS_LEN_MAX};
+use crate::limits::{FRAME_STACK_LEN, FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN, TUNNEL_OPTIONS_LEN_MAX};
 use crate::maps::{WorkerIndex, release_lock};
 use crate::trap::{Fault, TrapKind};
 use crate::verdict::ProgramKind;
@@ -57,7 +57,7 @@ pub struct Head {
     pub ctx: u32,
     /// Second argument at entry, r2: the length of the memory in conformance programs, else 0.
     pub arg2: u64,
-    /// r10 of the first call frame: the end of the worker's stack page.
+    /// r10 of the first call frame: the end of the worker's stack.
     pub stack_top: u32,
     /// Which worker, for per-CPU values.
     pub worker: u32,
@@ -71,6 +71,8 @@ pub struct Head {
     pub program: u64,
     /// Instructions executed, in modes that count them as they go.
     pub insns: u64,
+    /// r10 of the deepest call frame: a function there cannot call another.
+    pub deepest_frame: u64,
     /// r10 where a helper is called that calls back, written by generated code before such a call; r10 of the function that
     /// is called back, where it is entered.
     pub frame: u64,
@@ -162,7 +164,7 @@ pub struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    /// A run for one worker. `stack_top` is the end of a page of stack in the cage that is this worker's alone.
+    /// A run for one worker. `stack_top` is the end of [`STACK_LEN`] bytes in the cage that are this worker's alone.
     #[must_use]
     pub fn new(world: &'w World, worker: WorkerIndex, kind: ProgramKind, stack_top: u32) -> Self {
         Self {
@@ -179,6 +181,7 @@ impl<'w> Run<'w> {
                 recover: 0,
                 program: 0,
                 insns: 0,
+                deepest_frame: u64::from(stack_top - STACK_LEN + FRAME_STACK_LEN),
                 frame: 0,
                 callbacks: std::ptr::null(),
                 callback_args: [0; 5],
@@ -238,7 +241,7 @@ impl<'w> Run<'w> {
     pub fn clear_stack(&self) {
         let start = self.head.stack_top - STACK_LEN;
         let cleared = self.world.cage.fill(start.into(), STACK_LEN.into(), 0);
-        cleared.expect("the caller of a run gives it a page of stack");
+        cleared.expect("the caller of a run gives it a stack");
     }
 
     /// Discards the ring-buffer records that the last program left unfinished, and releases the lock that it holds. Engines

@@ -1,6 +1,6 @@
 //! Functions that helpers call back, in every mode: arguments, stack, early ends, traps inside.
 
-use kumite::limits::FUEL_DEFAULT;
+use kumite::limits::{CALL_FRAMES_MAX, FUEL_DEFAULT};
 use kumite::maps::{Errno, Map, MapDef, MapKind, WorkerIndex};
 use kumite::trap::TrapKind;
 use kumite::verdict::ProgramKind;
@@ -67,18 +67,19 @@ fn registers_of_the_caller_are_kept_and_those_of_the_function_are_its_own() {
 fn loops_nest_as_deep_as_calls_do() {
     let stage = Stage::new();
     let nested = |depth: usize| {
-        let mut text = "r1 = 2\nr2 = code_addr(f1)\nr3 = r10\nr3 += -8\n*(u64 *)(r3 + 0) = 0\nr4 = 0\ncall 181
+        let mut text = "r1 = 1\nr2 = code_addr(f1)\nr3 = r10\nr3 += -8\n*(u64 *)(r3 + 0) = 0\nr4 = 0\ncall 181
                         r0 = *(u64 *)(r10 - 8)\nexit\n"
             .to_owned();
         for level in 1..depth {
             let next = level + 1;
-            text += &format!("f{level}: r1 = 2\nr3 = r2\nr2 = code_addr(f{next})\nr4 = 0\ncall 181\nr0 = 0\nexit\n");
+            text += &format!("f{level}: r1 = 1\nr3 = r2\nr2 = code_addr(f{next})\nr4 = 0\ncall 181\nr0 = 0\nexit\n");
         }
         text + &format!("f{depth}: r1 = *(u64 *)(r2 + 0)\nr1 += 1\n*(u64 *)(r2 + 0) = r1\nr0 = 0\nexit")
     };
-    let deepest = run(&stage, &nested(7), &[]);
-    assert_eq!((deepest.trap, deepest.r0), (None, 128));
-    let too_deep = run(&stage, &nested(8), &[]);
+    let deepest = CALL_FRAMES_MAX as usize - 1;
+    let ran = run(&stage, &nested(deepest), &[]);
+    assert_eq!((ran.trap, ran.r0), (None, 1));
+    let too_deep = run(&stage, &nested(deepest + 1), &[]);
     assert_eq!(too_deep.trap.map(|trap| trap.kind), Some(TrapKind::CallDepth));
 }
 

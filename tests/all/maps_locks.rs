@@ -87,10 +87,13 @@ fn definitions_with_locks_are_refused_with_the_kernels_errno() {
     };
     for lock_offset in [6, 13, 16, u32::MAX] {
         let def = MapDef { lock_offset: Some(lock_offset), ..def(MapKind::HASH, 0) };
-        assert_eq!(text(&def), "map m: a lock or timer that is not in its values (EINVAL); correct the definition");
+        assert_eq!(
+            text(&def),
+            "map m: a lock or timer that is not in its values (EINVAL); correct the definition, or its size with --map-size"
+        );
     }
     let def = MapDef { timer_offset: Some(0), ..def(MapKind::HASH, 0) };
-    assert_eq!(text(&def), "map m: a lock in a timer (EINVAL); correct the definition");
+    assert_eq!(text(&def), "map m: a lock in a timer (EINVAL); correct the definition, or its size with --map-size");
 }
 
 /// Adds the frame's second word to a value under its lock; the first is the key.

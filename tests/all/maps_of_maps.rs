@@ -393,17 +393,23 @@ fn a_map_of_maps_without_a_template_or_with_a_bad_one_is_refused_in_one_line() {
     let array = def(MapKind::ARRAY, 4, 8, 1, 0);
     let good = outer(MapKind::ARRAY_OF_MAPS, 4, 1, &array);
     let with = |inner: Option<MapDef>| MapDef { inner: inner.map(Arc::new), ..good.clone() };
-    assert_eq!(text(&with(None)), "map outer: nothing says what its inner maps are (EINVAL); correct the definition");
+    assert_eq!(
+        text(&with(None)),
+        "map outer: nothing says what its inner maps are (EINVAL); correct the definition, or its size with --map-size"
+    );
     assert_eq!(
         text(&with(Some(good.clone()))),
-        "map outer: its inner maps are maps of maps (EINVAL); correct the definition"
+        "map outer: its inner maps are maps of maps (EINVAL); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(&with(Some(def(MapKind::PROGRAM_ARRAY, 4, 4, 1, 0)))),
-        "map outer: its inner maps are program arrays (ENOTSUPP); correct the definition"
+        "map outer: its inner maps are program arrays (ENOTSUPP); correct the definition, or its size with --map-size"
     );
     assert!(text(&with(Some(def(MapKind(33), 4, 4, 1, 0)))).starts_with("map inner: "));
     let huge = MapDef { max_entries: u32::MAX, ..good };
-    assert_eq!(text(&huge), "map outer: more than 1 GiB for its entries (E2BIG); correct the definition");
+    assert_eq!(
+        text(&huge),
+        "map outer: more than 1 GiB for its entries (E2BIG); correct the definition, or its size with --map-size"
+    );
     assert_eq!(table.create(&array).expect("good").delete(&[0; 4]), Err(Errno::EINVAL));
 }

@@ -36,6 +36,8 @@ fn entries_times_size_does_not_overflow() {
                     match made {
                         // Only bits of a bloom filter's values are kept.
                         Ok(_) if map_type.kind == MapKind::BLOOM_FILTER => {}
+                        // There is memory for some of them.
+                        Ok(map) if map.def().flags & NO_PREALLOC != 0 => {}
                         Ok(_) => assert!(bytes <= 1 << 30, "{} of {bytes} bytes", map_type.kind),
                         Err(error) => {
                             let text = error.to_string();
@@ -49,7 +51,9 @@ fn entries_times_size_does_not_overflow() {
     }
     assert!(refused > 1000);
     assert!(begin.elapsed() < Duration::from_secs(60), "absurd sizes are refused at once: {:?}", begin.elapsed());
-    assert!(cage.alloc((4 << 30) - (16 << 20), "all of it").is_ok(), "what was refused holds no memory");
+    // What was made and dropped is free once no other test's thread holds an older guard.
+    let all = (0..1000).find_map(|_| cage.alloc((4 << 30) - (16 << 20), "all of it").ok());
+    assert!(all.is_some(), "what was refused holds no memory");
 }
 
 #[test]
@@ -58,23 +62,23 @@ fn absurd_sizes_are_refused_in_one_line() {
     let text = |kind, sizes, flags| make(&cage, kind, sizes, flags).expect_err("absurd").to_string();
     assert_eq!(
         text(MapKind::ARRAY, [4, 1 << 20, u32::MAX], 0),
-        "map m: more than 1 GiB for its entries (E2BIG); correct the definition"
+        "map m: more than 1 GiB for its entries (E2BIG); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(MapKind::HASH, [512, 1, 1 << 31], 0),
-        "map m: more than 1 GiB for its entries (E2BIG); correct the definition"
+        "map m: more than 1 GiB for its entries (E2BIG); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(MapKind::PROGRAM_ARRAY, [4, 4, u32::MAX], 0),
-        "map m: more than 1048576 programs (E2BIG); correct the definition"
+        "map m: more than 1048576 programs (E2BIG); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(MapKind::RING_BUFFER, [0, 0, 1 << 31], 0),
-        "map m: more than 1 GiB for its entries (E2BIG); correct the definition"
+        "map m: more than 1 GiB for its entries (E2BIG); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(MapKind::LPM_TRIE, [8, 4, 10], 0),
-        "map m: an LPM trie needs BPF_F_NO_PREALLOC (EINVAL); correct the definition"
+        "map m: an LPM trie needs BPF_F_NO_PREALLOC (EINVAL); correct the definition, or its size with --map-size"
     );
     assert_eq!(
         text(MapKind(33), [4, 4, 1], 0),

@@ -50,7 +50,15 @@ fn tail_calls_stop_at_33_and_the_count_is_kept_across_subprograms() {
          sub: r6 = r1\nr3 = 0\n{JUMP}r0 = 0\nexit"
     );
     let ran = on(&stage, &tail_calls(&stage, &[&nested], &[(0, 0)]), &[0; 8]);
-    // Each activation opens a call frame, so the depth ends it before the count does.
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 34, 33));
+
+    // Where the jump is two calls deep, each activation opens two call frames, and the depth ends the run before the count does.
+    let deep = format!(
+        "{count}r1 = r6\ncall sub\nr0 = *(u64 *)(r6 + 0)\nexit
+         sub: call jump\nexit
+         jump: r6 = r1\nr3 = 0\n{JUMP}r0 = 0\nexit"
+    );
+    let ran = on(&stage, &tail_calls(&stage, &[&deep], &[(0, 0)]), &[0; 8]);
     assert_eq!(ran.trap.map(|trap| trap.kind), Some(TrapKind::CallDepth));
 
     // A tail-called program returns to the caller of the function that made the jump.

@@ -37,8 +37,7 @@ enum Returns {
 /// The callers of the function that is executing, outermost first.
 #[derive(Default)]
 pub(super) struct Frames<'m> {
-    callers: [Option<Caller<'m>>; CALLERS_MAX],
-    count: usize,
+    callers: Vec<Caller<'m>>,
 }
 
 impl<'m> Machine<'m, '_> {
@@ -120,9 +119,10 @@ impl<'m> Machine<'m, '_> {
     /// Notes where the function that is executing goes on, and makes the registers those of one that it calls.
     fn push_caller(&mut self, returns: Returns) -> Result<(), TrapKind> {
         let [.., r6, r7, r8, r9, fp] = self.regs;
-        let place = self.frames.callers.get_mut(self.frames.count).ok_or(TrapKind::CallDepth)?;
-        *place = Some(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9], returns });
-        self.frames.count += 1;
+        if self.frames.callers.len() == CALLERS_MAX {
+            return Err(TrapKind::CallDepth);
+        }
+        self.frames.callers.push(Caller { linked: self.linked, pc: self.pc + 1, saved: [r6, r7, r8, r9], returns });
         self.watch.calls();
         self.regs[0] = 0;
         self.regs[6..=9].fill(0);
@@ -133,9 +133,7 @@ impl<'m> Machine<'m, '_> {
     /// Returns to the caller, or ends the run or the call of a helper.
     pub(super) fn exit(&mut self) -> Next {
         self.watch.leaves(self.reg(Reg::FP));
-        let Some(last) = self.frames.count.checked_sub(1) else { return Next::End };
-        self.frames.count = last;
-        let caller = self.frames.callers[last].expect("places below the count are filled");
+        let Some(caller) = self.frames.callers.pop() else { return Next::End };
         self.linked = caller.linked;
         self.run.head.program = u64::from(caller.linked.id());
         self.regs[6..=9].copy_from_slice(&caller.saved);

@@ -28,7 +28,7 @@ use watch::Watch;
 /// The caller has made the run ready: [`Run::reset`], frame bounds, context, stack.
 ///
 /// # Panics
-/// If the stack page below `head.stack_top` is not writable guest memory: our mistake.
+/// If the stack below `head.stack_top` is not writable guest memory: our mistake.
 pub fn run(linked: &Linked, run: &mut Run<'_>) -> Outcome {
     // Keeps maps and tail-called programs alive to the end of the run.
     let guard = epoch::pin();
@@ -204,7 +204,7 @@ impl<'m, 'w> Machine<'m, 'w> {
         self.pay((function.end - function.start) as u64)?;
         let stack = self.reg(Reg::FP) - u64::from(FRAME_STACK_LEN);
         let zeroed = self.run.world.cage.fill(stack, u64::from(FRAME_STACK_LEN), 0);
-        zeroed.expect("the caller of a run gives it a page of stack");
+        zeroed.expect("the caller of a run gives it a stack");
         self.watch.entered(self.reg(Reg::FP));
         Ok(())
     }

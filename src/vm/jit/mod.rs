@@ -40,7 +40,7 @@ pub use hooks::{Hooks, NoHooks, Stop, StopAt};
 pub use translate::TranslateError;
 
 use super::{Linked, Outcome, TrapAt};
-use crate::limits::PAGE_LEN;
+use crate::limits::FRAME_STACK_LEN;
 use crate::run::{Run, code_handle};
 use activation::{Entry, Left, Stopped};
 use code::Code;
@@ -82,7 +82,7 @@ impl<H: Hooks> Native<H> {
     /// The caller has made the run ready: [`Run::reset`], frame bounds, context, stack.
     ///
     /// # Panics
-    /// If `head.stack_top` is not the end of a page: our mistake. With the panic of a helper's body, if one did.
+    /// If `head.stack_top` is not at a multiple of a frame's length: our mistake. With the panic of a helper's body, if one did.
     pub fn run(&self, run: &mut Run<'_>) -> Outcome {
         self.enter(run, Entry::Program, self.code.start())
     }
@@ -99,7 +99,10 @@ impl<H: Hooks> Native<H> {
     }
 
     fn enter(&self, run: &mut Run<'_>, entry: Entry, code: *const u8) -> Outcome {
-        assert!(run.head.stack_top.is_multiple_of(PAGE_LEN), "the stack of a run is a page, r10 its end");
+        assert!(
+            run.head.stack_top.is_multiple_of(FRAME_STACK_LEN),
+            "the stack of a run is made of frames, r10 its end"
+        );
         // Keeps maps and tail-called programs alive to the end of the run.
         let _guard = epoch::pin();
         run.trap = None;

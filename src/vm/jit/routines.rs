@@ -15,7 +15,7 @@ use super::hooks::Hooks;
 use crate::cage::Cage;
 use crate::helpers::{self, HELPERS, TAIL_CALL};
 use crate::isa::Size;
-use crate::limits::{FRAME_STACK_LEN, STACK_LEN};
+use crate::limits::FRAME_STACK_LEN;
 use crate::run::{Callback, Run, Step};
 use crate::trap::TrapKind;
 
@@ -98,7 +98,7 @@ fn call_back(run: &mut Run<'_>, callback: Callback) -> Result<u64, TrapKind> {
     let entry = callbacks.entry(code).ok_or(not_a_function)?;
     iteration.set_program(callbacks.program());
     let fp = run.head.frame;
-    let deepest = fp & (u64::from(STACK_LEN) - 1) == u64::from(FRAME_STACK_LEN);
+    let deepest = fp == run.head.deepest_frame;
     let mut returned = None;
     run.callback_depth += 1;
     loop {

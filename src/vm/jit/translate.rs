@@ -251,7 +251,7 @@ mod tests {
             ),
             (
                 frame,
-                "xdp_main insn 4: its function needs 20000 bytes of host stack, more than 16384; run it in verify mode",
+                "xdp_main insn 4: its function needs 20000 bytes of host stack, more than 8192; run it in verify mode",
             ),
             (
                 TranslateError::Code { program: program(), source: full },

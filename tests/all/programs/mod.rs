@@ -407,6 +407,11 @@ fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
 }
 
 #[test]
+fn tail_calls_out_of_subprograms_nest_as_in_the_kernel() {
+    compare_builds("tests/programs/nested.c", "v1", &["hop", "stride"], &[]);
+}
+
+#[test]
 fn a_firewall_judges_as_in_the_kernel() {
     let prefix = |len: u32, address: [u8; 4]| [&len.to_le_bytes()[..], &address].concat();
     let rule = |action: u32| [&action.to_le_bytes()[..], &[0; 12]].concat();

@@ -15,7 +15,7 @@ mod value;
 use super::arithmetic;
 use crate::cage::Cage;
 use crate::isa::{Alu, Does, Fetch, Insn, Operand, Reg, Sign, Size, Width};
-use crate::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN};
+use crate::limits::FRAME_STACK_LEN;
 use crate::program::Program;
 use crate::run::{Finding, Run};
 use crate::trap::Access;
@@ -35,8 +35,7 @@ pub(super) struct Watch<'m> {
     pc: usize,
     regs: [Value; Reg::COUNT],
     /// r6 to r9 of the callers, outermost first.
-    callers: [[Value; 4]; CALL_FRAMES_MAX as usize],
-    depth: usize,
+    callers: Vec<[Value; 4]>,
     stack: Stack,
     /// Times that the packet's bounds may have moved.
     moves: u32,
@@ -50,8 +49,7 @@ impl<'m> Watch<'m> {
             linked,
             pc: 0,
             regs: [Value::UNWRITTEN; Reg::COUNT],
-            callers: [[Value::UNWRITTEN; 4]; CALL_FRAMES_MAX as usize],
-            depth: 0,
+            callers: Vec::new(),
             stack: Stack::new(run.head.stack_top),
             moves: 0,
             log: Log::default(),
@@ -83,15 +81,15 @@ impl<'m> Watch<'m> {
 
     /// A function was entered: its frame ends at `frame_top`.
     pub(super) fn entered(&mut self, frame_top: u64) {
-        let top = u32::try_from(frame_top).expect("r10 never leaves the stack page");
+        let top = u32::try_from(frame_top).expect("r10 never leaves the stack");
         self.stack.enter(top);
         self.regs[10] = Value::pointer(Kind::Frame, top - FRAME_STACK_LEN, FRAME_STACK_LEN);
     }
 
     /// A subprogram is called.
     pub(super) fn calls(&mut self) {
-        self.callers[self.depth].copy_from_slice(&self.regs[6..=9]);
-        self.depth += 1;
+        let [.., r6, r7, r8, r9, _] = self.regs;
+        self.callers.push([r6, r7, r8, r9]);
         self.regs[0] = Value::UNWRITTEN;
         self.regs[6..=9].fill(Value::UNWRITTEN);
     }
@@ -103,15 +101,14 @@ impl<'m> Watch<'m> {
 
     /// A function is left. The verdict must be written; what a subprogram returns may be nothing.
     pub(super) fn leaves(&mut self, frame_top: u64) {
-        let Some(depth) = self.depth.checked_sub(1) else {
+        let Some(saved) = self.callers.pop() else {
             let verdict = self.read(Reg::R0);
             self.uses(verdict, "the return value");
             return;
         };
-        self.depth = depth;
-        self.regs[6..=9].copy_from_slice(&self.callers[depth]);
+        self.regs[6..=9].copy_from_slice(&saved);
         self.regs[1..=5].fill(Value::UNWRITTEN);
-        let top = u32::try_from(frame_top).expect("r10 never leaves the stack page") + FRAME_STACK_LEN;
+        let top = u32::try_from(frame_top).expect("r10 never leaves the stack") + FRAME_STACK_LEN;
         self.regs[10] = Value::pointer(Kind::Frame, top - FRAME_STACK_LEN, FRAME_STACK_LEN);
     }
 

@@ -1,6 +1,6 @@
 //! The shadow of a run's stack: which bits were written, and which pointers were spilled.
 //!
-//! Invariant: as long as the stack page; knows addresses, not values. A thread asks for its memory once.
+//! Invariant: as long as the stack; knows addresses, not values. A thread asks for its memory once.
 
 use std::cell::Cell;
 
@@ -11,21 +11,27 @@ const LEN: usize = STACK_LEN as usize;
 
 /// The shadow of a run's stack.
 pub(super) struct Stack {
-    /// Guest address of the page.
+    /// Guest address of the stack.
     base: u32,
     /// For each byte the bits that were never written.
     unset: Vec<u8>,
     /// For each aligned double word the origin of the value that was stored there whole.
     origins: Vec<Origin>,
+    /// What lies before this is as new.
+    deepest: usize,
 }
 
+/// The memory of a shadow, as new.
+type Memory = (Vec<u8>, Vec<Origin>);
+
 thread_local! {
-    /// The memory of the thread's last shadow.
-    static SPARE: Cell<(Vec<u8>, Vec<Origin>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    /// That of the thread's last shadow.
+    static SPARE: Cell<Memory> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        self.forget(self.deepest, LEN);
         let memory = (std::mem::take(&mut self.unset), std::mem::take(&mut self.origins));
         // A thread that ends keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(memory));
@@ -35,14 +41,12 @@ impl Drop for Stack {
 impl Stack {
     pub(super) fn new(stack_top: u32) -> Self {
         let (mut unset, mut origins) = SPARE.try_with(Cell::take).unwrap_or_default();
-        unset.clear();
         unset.resize(LEN, 0xff);
-        origins.clear();
         origins.resize(LEN / 8, Origin::Unknown);
-        Self { base: stack_top - STACK_LEN, unset, origins }
+        Self { base: stack_top - STACK_LEN, unset, origins, deepest: LEN }
     }
 
-    /// Place of `len` bytes at `addr` in the page, if all of them lie in it.
+    /// Place of `len` bytes at `addr` in the stack, if all of them lie in it.
     pub(super) fn place(&self, addr: i64, len: u64) -> Option<usize> {
         let offset = usize::try_from(addr - i64::from(self.base)).ok()?;
         let end = offset.checked_add(usize::try_from(len).ok()?)?;
@@ -53,15 +57,20 @@ impl Stack {
     pub(super) fn enter(&mut self, frame_top: u32) {
         let frame_len = u64::from(FRAME_STACK_LEN);
         if let Some(start) = self.place(i64::from(frame_top) - i64::from(FRAME_STACK_LEN), frame_len) {
-            let end = start + FRAME_STACK_LEN as usize;
-            self.unset[start..end].fill(0xff);
-            self.origins[start / 8..end / 8].fill(Origin::Unknown);
+            self.forget(start, start + FRAME_STACK_LEN as usize);
+            self.deepest = self.deepest.min(start);
         }
+    }
+
+    /// Makes a part, of whole double words, as new.
+    fn forget(&mut self, start: usize, end: usize) {
+        self.unset[start..end].fill(0xff);
+        self.origins[start / 8..end / 8].fill(Origin::Unknown);
     }
 
     /// A value of `len` bytes, at most 8, was stored at `place`.
     pub(super) fn store(&mut self, place: usize, len: usize, value: Value) {
-        self.forget_origins(place, len);
+        self.touch(place, len);
         if len == 8 && place.is_multiple_of(8) {
             self.origins[place / 8] = value.origin;
         }
@@ -79,7 +88,7 @@ impl Stack {
 
     /// A helper wrote `len` bytes at `place`.
     pub(super) fn written(&mut self, place: usize, len: usize) {
-        self.forget_origins(place, len);
+        self.touch(place, len);
         self.unset[place..place + len].fill(0);
     }
 
@@ -88,8 +97,11 @@ impl Stack {
         self.unset[place..place + len].iter().position(|bits| *bits != 0)
     }
 
-    fn forget_origins(&mut self, place: usize, len: usize) {
+    /// Forgets the origins of what is being overwritten.
+    fn touch(&mut self, place: usize, len: usize) {
         self.origins[place / 8..(place + len).div_ceil(8)].fill(Origin::Unknown);
+        // An address that the program made up can lie below every frame.
+        self.deepest = self.deepest.min(place / 8 * 8);
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
     #[test]
     fn a_spilled_pointer_comes_back_until_a_byte_of_it_is_overwritten() {
         let mut stack = Stack::new(TOP);
-        let place = stack.place(i64::from(TOP) - 16, 8).expect("in the page");
+        let place = stack.place(i64::from(TOP) - 16, 8).expect("in the stack");
         stack.store(place, 8, packet());
         assert_eq!(stack.load(place, 8), packet());
         stack.store(place + 7, 1, Value::NUMBER);
@@ -116,7 +128,7 @@ mod tests {
     #[test]
     fn a_frame_is_unwritten_again_when_it_is_entered_again() {
         let mut stack = Stack::new(TOP);
-        let place = stack.place(i64::from(TOP) - 8, 4).expect("in the page");
+        let place = stack.place(i64::from(TOP) - 8, 4).expect("in the stack");
         stack.written(place, 4);
         assert_eq!(stack.first_unset(place, 8), Some(4));
         assert_eq!(stack.load(place, 8).unset, 0xffff_ffff_0000_0000);
@@ -127,7 +139,7 @@ mod tests {
     #[test]
     fn the_next_shadow_of_a_thread_has_the_memory_of_the_last_and_nothing_of_its_contents() {
         let mut stack = Stack::new(TOP);
-        let place = stack.place(i64::from(TOP) - 8, 8).expect("in the page");
+        let place = stack.place(i64::from(TOP) - 8, 8).expect("in the stack");
         stack.store(place, 8, packet());
         let memory = stack.unset.as_ptr();
         drop(stack);
@@ -139,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wholly_in_the_page_has_no_place() {
+    fn what_is_not_wholly_in_the_stack_has_no_place() {
         let stack = Stack::new(TOP);
         assert_eq!(stack.place(i64::from(TOP) - 4, 8), None);
         assert_eq!(stack.place(-1, 1), None);

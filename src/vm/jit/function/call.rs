@@ -13,7 +13,7 @@ use cranelift_codegen::ir::{
 use super::{Body, Part};
 use crate::helpers::{Helper, TAIL_CALL};
 use crate::isa::{Insn, Operand, Reg, Size};
-use crate::limits::{FRAME_STACK_LEN, STACK_LEN, TAIL_CALLS_MAX};
+use crate::limits::{FRAME_STACK_LEN, TAIL_CALLS_MAX};
 use crate::maps::{ArrayLayout, Errno, ProgramArray};
 use crate::run::{CallSite, Head};
 use crate::verdict::ProgramKind;
@@ -131,8 +131,8 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     pub(super) fn call_local(&mut self, pc: usize, insn: &Insn) {
-        let depth = self.builder.ins().band_imm_u(self.fp, i64::from(STACK_LEN) - 1);
-        let deepest = self.builder.ins().icmp_imm_u(IntCC::Equal, depth, i64::from(FRAME_STACK_LEN));
+        let deepest = self.builder.ins().load(I64, HOST, self.run, field(offset_of!(Head, deepest_frame)));
+        let deepest = self.builder.ins().icmp(IntCC::Equal, self.fp, deepest);
         self.trap_if(deepest, stop::CALL_DEPTH);
         let start = call_target(insn, pc);
         let callee = self.callee(start);

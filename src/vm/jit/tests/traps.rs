@@ -1,7 +1,7 @@
 //! Each kind of trap, at its slot.
 
 use super::*;
-use crate::limits::{FUEL_MAY_GOTO, PAGE_LEN};
+use crate::limits::{CALL_FRAMES_MAX, FUEL_MAY_GOTO, PAGE_LEN};
 use crate::trap::{Access, Fault, TrapKind};
 
 fn memory_trap(pc: usize, addr: i64, len: u64, access: Access) -> Trap {
@@ -191,13 +191,14 @@ fn may_goto_leaves_its_loop_when_fuel_is_short() {
 }
 
 #[test]
-fn the_eighth_frame_cannot_call() {
+fn the_deepest_frame_cannot_call() {
     let chain = |calls: usize| {
         let functions: String = (0..calls).map(|index| format!("call f{index}\nexit\nf{index}:\n")).collect();
         format!("{functions}r0 = 77\nexit")
     };
-    assert_eq!(run(&chain(7)).r0, 77);
-    assert_eq!(trap(&chain(8)), Trap { kind: TrapKind::CallDepth, pc: 14 });
+    let deepest = CALL_FRAMES_MAX as usize - 1;
+    assert_eq!(run(&chain(deepest)).r0, 77);
+    assert_eq!(trap(&chain(deepest + 1)), Trap { kind: TrapKind::CallDepth, pc: 2 * deepest });
     let text = "call f\nexit\nf:\nr0 = 1\ncall f\nexit";
     assert_eq!(trap(text), Trap { kind: TrapKind::CallDepth, pc: 3 });
     assert_eq!(trap("r0 = 0\ncall -2\nexit"), Trap { kind: TrapKind::CallDepth, pc: 1 }, "main calls itself");
