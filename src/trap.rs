@@ -70,6 +70,22 @@ pub enum TrapKind {
         /// The range.
         fault: Fault,
     },
+    /// A kernel function was given an argument that it does not take.
+    KfuncArg {
+        /// Its name, without `bpf_`.
+        kfunc: &'static str,
+        /// Argument, 1 to 5.
+        arg: u8,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A kernel function was given memory that the program may not touch.
+    KfuncMemory {
+        /// Its name, without `bpf_`.
+        kfunc: &'static str,
+        /// The range.
+        fault: Fault,
+    },
 }
 
 impl From<Fault> for TrapKind {
@@ -108,6 +124,16 @@ impl fmt::Display for Trap {
                 write!(
                     f,
                     "helper {helper}: cannot {} {} bytes at guest address {:#x}",
+                    fault.access, fault.len, fault.addr
+                )
+            }
+            TrapKind::KfuncArg { kfunc, arg, expected } => {
+                write!(f, "kernel function bpf_{kfunc}: argument {arg} is not {expected}")
+            }
+            TrapKind::KfuncMemory { kfunc, fault } => {
+                write!(
+                    f,
+                    "kernel function bpf_{kfunc}: cannot {} {} bytes at guest address {:#x}",
                     fault.access, fault.len, fault.addr
                 )
             }

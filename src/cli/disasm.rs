@@ -80,6 +80,7 @@ fn program_json(program: &Program, names: Names<'_>) -> Value {
         match names.named(program, pc, insn) {
             Some(Named::Function(name)) => told["function"] = name.into(),
             Some(Named::Helper(name)) => told["helper"] = name.into(),
+            Some(Named::Kfunc(name)) => told["kernel_function"] = name.into(),
             Some(Named::Map(name)) => told["map"] = name.into(),
             None => {}
         }

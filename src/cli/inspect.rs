@@ -124,6 +124,13 @@ fn helper_names(program: &Program) -> Vec<String> {
     called.map(name).collect()
 }
 
+/// Kernel functions of a program, with a word beside those that kumite lacks.
+fn kfunc_names(program: &Program) -> Vec<String> {
+    let is_there = |name: &str| helpers::kfunc_by_name(name).is_some();
+    let name = |name: &str| if is_there(name) { name.to_owned() } else { format!("{name} (missing)") };
+    program.kfuncs().iter().map(|kfunc| name(&kfunc.name)).collect()
+}
+
 fn feature_names(program: &Program) -> Vec<&'static str> {
     let mut names: Vec<&str> = program.features().into_iter().map(Feature::name).collect();
     if !program.unresolved().is_empty() {
@@ -139,8 +146,7 @@ fn write_needs(program: &Program, out: Out<'_>) -> Result<(), CliError> {
         writeln!(out, "  helpers: {}", helpers.join(", "))?;
     }
     if !program.kfuncs().is_empty() {
-        let names: Vec<&str> = program.kfuncs().iter().map(|kfunc| kfunc.name.as_str()).collect();
-        writeln!(out, "  kernel functions: {}", names.join(", "))?;
+        writeln!(out, "  kernel functions: {}", kfunc_names(program).join(", "))?;
     }
     if !features.is_empty() {
         writeln!(out, "  features: {}", features.join(", "))?;

@@ -19,27 +19,51 @@ const INLINE_LEN: usize = 512;
 /// Most keys are no longer, and clearing more costs time.
 const SHORT_LEN: usize = 64;
 
-/// An argument in question: which helper, which register.
+/// An argument in question: which helper or kernel function, which register.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    helper: u32,
+    callee: Callee,
     arg: u8,
+}
+
+/// What is called: helpers have numbers that everyone knows, kernel functions have names.
+#[derive(Clone, Copy)]
+enum Callee {
+    Helper(u32),
+    Kfunc(&'static str),
 }
 
 /// Argument `arg`, 1 to 5, of helper number `helper`.
 pub(super) const fn place(helper: u32, arg: u8) -> Place {
-    Place { helper, arg }
+    Place { callee: Callee::Helper(helper), arg }
+}
+
+/// Argument `arg`, 1 to 5, of the kernel function of this name, without `bpf_`.
+pub(super) const fn kfunc_place(kfunc: &'static str, arg: u8) -> Place {
+    Place { callee: Callee::Kfunc(kfunc), arg }
 }
 
 impl Place {
     /// The trap of an argument that is not what the prototype says.
     pub(super) fn not(self, expected: &'static str) -> TrapKind {
-        TrapKind::HelperArg { helper: self.helper, arg: self.arg, expected }
+        let arg = self.arg;
+        match self.callee {
+            Callee::Helper(helper) => TrapKind::HelperArg { helper, arg, expected },
+            Callee::Kfunc(kfunc) => TrapKind::KfuncArg { kfunc, arg, expected },
+        }
     }
 
     /// The trap of memory that the program may not touch.
     pub(super) fn fault(self, fault: Fault) -> TrapKind {
-        TrapKind::HelperMemory { helper: self.helper, fault }
+        match self.callee {
+            Callee::Helper(helper) => TrapKind::HelperMemory { helper, fault },
+            Callee::Kfunc(kfunc) => TrapKind::KfuncMemory { kfunc, fault },
+        }
+    }
+
+    /// The argument behind it: the length of its memory.
+    fn next(self) -> Self {
+        Self { arg: self.arg + 1, ..self }
     }
 
     /// The context, as r1 held it at entry. The function of a timer has none, and neither has NULL; of a raw program r1 may be
@@ -57,7 +81,7 @@ impl Place {
     /// Memory of a length that the program gave. An empty range may begin anywhere, NULL included.
     pub(super) fn memory(self, run: &Run<'_>, addr: u64, len: u64, access: Access) -> Result<GuestRange, TrapKind> {
         if len > HELPER_MEMORY_LEN_MAX {
-            return Err(place(self.helper, self.arg + 1).not("a length of at most 64 KiB"));
+            return Err(self.next().not("a length of at most 64 KiB"));
         }
         let addr = if len == 0 { 0 } else { addr };
         run.world.cage.check(addr, len, access).map_err(|fault| self.fault(fault))
@@ -72,7 +96,7 @@ impl Place {
         access: Access,
     ) -> Result<GuestRange, TrapKind> {
         if len == 0 {
-            return Err(place(self.helper, self.arg + 1).not("a length above zero"));
+            return Err(self.next().not("a length above zero"));
         }
         self.memory(run, addr, len, access)
     }

@@ -5,14 +5,16 @@
 use crossbeam::epoch;
 
 use super::check::{Place, place};
-use super::{Arg, Frame, Helper, Ret};
+use super::skb_frame::u32_of;
+use super::{Arg, Frame, Helper, Ret, skb_bytes, xdp_frame};
 use crate::limits::STACK_LEN;
 use crate::maps::{Errno, Finish};
 use crate::run::{Dynptr, Record, Run};
 use crate::trap::{Access, TrapKind};
+use crate::verdict::ProgramKind;
 
 /// Bytes of `struct bpf_dynptr`.
-const SLOT_LEN: u32 = 16;
+pub(super) const SLOT_LEN: u32 = 16;
 /// Longest memory of one; the kernel's `DYNPTR_MAX_SIZE`.
 const LEN_MAX: u32 = (1 << 24) - 1;
 
@@ -33,20 +35,27 @@ fn slot(run: &Run<'_>, at: Place, addr: u64) -> Result<u32, TrapKind> {
 }
 
 /// What an argument means.
-fn dynptr(run: &Run<'_>, at: Place, addr: u64) -> Result<Dynptr, TrapKind> {
+pub(super) fn dynptr(run: &Run<'_>, at: Place, addr: u64) -> Result<Dynptr, TrapKind> {
     let slot = slot(run, at, addr)?;
-    run.dynptrs.find(slot).ok_or_else(|| at.not("a dynptr that was made"))
+    let found = run.dynptrs.find(slot).ok_or_else(|| at.not("a dynptr that was made"))?;
+    Ok(match found {
+        // The program ended the record, by this pointer or by other means.
+        Dynptr::Record { record, .. } if !run.records.held().iter().any(|held| held.addr == record) => Dynptr::Null,
+        Dynptr::Null | Dynptr::Memory { .. } | Dynptr::Record { .. } | Dynptr::Frame { .. } => found,
+    })
 }
 
 /// Puts a pointer into a slot; the answer is the errno that goes with it, or 0.
-fn put(run: &mut Run<'_>, at: Place, addr: u64, made: Result<Dynptr, Errno>) -> Result<u64, TrapKind> {
+pub(super) fn put(run: &mut Run<'_>, at: Place, addr: u64, made: Result<Dynptr, Errno>) -> Result<u64, TrapKind> {
     let slot = slot(run, at, addr)?;
     let dynptr = made.unwrap_or(Dynptr::Null);
-    let (first, len) = match dynptr {
-        Dynptr::Null => (0, 0),
-        Dynptr::Memory { addr, len } | Dynptr::Record { addr, len } => (addr, len),
+    let first = match dynptr {
+        Dynptr::Null => 0,
+        Dynptr::Memory { addr, .. } => addr,
+        Dynptr::Record { record, offset, .. } => record + offset,
+        Dynptr::Frame { offset, .. } => offset,
     };
-    let shown = [u64::from(first), u64::from(len)].map(u64::to_ne_bytes);
+    let shown = [first, dynptr.byte_count()].map(|word| u64::from(word).to_ne_bytes());
     run.world.cage.write(addr, shown.as_flattened()).map_err(|fault| at.fault(fault))?;
     if !run.dynptrs.put(slot, dynptr) {
         return Err(at.not("one of 32 dynptrs at most"));
@@ -96,10 +105,11 @@ fn ringbuf_reserve_dynptr(run: &mut Run<'_>, [map, len, flags, into, _]: [u64; 5
     } else if run.records.is_full() {
         Err(Errno::EINVAL)
     } else {
-        ring.reserve(len.into(), 0).map(|addr| Dynptr::Record { addr, len }).ok_or(Errno::EINVAL)
+        let reserved = ring.reserve(len.into(), 0);
+        reserved.map(|record| Dynptr::Record { record, offset: 0, len }).ok_or(Errno::EINVAL)
     };
-    if let Ok(Dynptr::Record { addr, len }) = made {
-        run.records.push(Record { addr, len, map });
+    if let Ok(Dynptr::Record { record, len, .. }) = made {
+        run.records.push(Record { addr: record, len, map });
     }
     put(run, place(198, 4), into, made)
 }
@@ -120,12 +130,12 @@ fn end(run: &mut Run<'_>, helper: u32, addr: u64, finish: Finish) -> Result<u64,
     let at = place(helper, 1);
     match dynptr(run, at, addr)? {
         Dynptr::Null => return Ok(0),
-        Dynptr::Memory { .. } => return Err(at.not("a dynptr of a ring buffer")),
-        Dynptr::Record { addr, .. } => {
-            let record = run.records.take(addr.into()).ok_or_else(|| at.not("a reserved record"))?;
+        Dynptr::Memory { .. } | Dynptr::Frame { .. } => return Err(at.not("a dynptr of a ring buffer")),
+        Dynptr::Record { record, .. } => {
+            let held = run.records.take(record.into()).ok_or_else(|| at.not("a reserved record"))?;
             let guard = epoch::pin();
-            let ring = at.map(run, record.map, &guard)?.as_ring_buffer().ok_or_else(|| at.not("of a ring buffer"))?;
-            ring.finish(addr.into(), finish).expect("this run reserved it and ends it once");
+            let ring = at.map(run, held.map, &guard)?.as_ring_buffer().ok_or_else(|| at.not("of a ring buffer"))?;
+            ring.finish(record.into(), finish).expect("this run reserved it and ends it once");
         }
     }
     put(run, at, addr, Ok(Dynptr::Null))
@@ -163,40 +173,101 @@ pub(super) static RINGBUF_DISCARD_DYNPTR: Helper = Helper {
     body: ringbuf_discard_dynptr,
 };
 
-/// Guest address of `len` bytes at an offset of what a pointer means.
-#[expect(clippy::cast_possible_truncation, reason = "the kernel's offsets and lengths are 32 bits of their registers")]
-fn within(dynptr: Dynptr, offset: u64, len: u64) -> Result<u64, Errno> {
-    let (offset, wanted) = (offset as u32, len as u32);
+/// Whether a pointer has `len` bytes at an offset: `bpf_dynptr_check_off_len`.
+pub(super) fn check(dynptr: Dynptr, offset: u32, len: u32) -> Result<(), Errno> {
+    let end = u64::from(offset) + u64::from(len);
+    if end <= dynptr.byte_count().into() { Ok(()) } else { Err(Errno::E2BIG) }
+}
+
+/// Guest address of `len` bytes at an offset of a pointer, where they lie in one piece for as long as the pointer is good.
+pub(super) fn piece(run: &Run<'_>, dynptr: Dynptr, offset: u32, len: u32) -> Option<u64> {
+    check(dynptr, offset, len).ok()?;
     match dynptr {
-        Dynptr::Null => Err(Errno::EINVAL),
-        Dynptr::Memory { addr, len } | Dynptr::Record { addr, len } => {
-            let end = u64::from(offset) + u64::from(wanted);
-            if end <= len.into() { Ok(u64::from(addr) + u64::from(offset)) } else { Err(Errno::E2BIG) }
+        Dynptr::Null => None,
+        Dynptr::Memory { addr, .. } => Some(u64::from(addr) + u64::from(offset)),
+        Dynptr::Record { record, offset: start, .. } => Some(u64::from(record) + u64::from(start) + u64::from(offset)),
+        Dynptr::Frame { offset: start, .. } => frame_piece(run, start + offset, len),
+    }
+}
+
+/// Guest address of `len` bytes at an offset of the frame, if they lie in one piece.
+fn frame_piece(run: &Run<'_>, offset: u32, len: u32) -> Option<u64> {
+    if run.kind == ProgramKind::Xdp {
+        return xdp_frame::in_frame(run.window, offset.into(), len.into()).ok();
+    }
+    let end = u64::from(offset) + u64::from(len);
+    (end <= run.window.frame_len().into()).then(|| u64::from(run.window.data) + u64::from(offset))
+}
+
+/// Where `len` bytes at an offset of a pointer are read from, or the errno of `__bpf_dynptr_read`.
+pub(super) fn source(run: &Run<'_>, dynptr: Dynptr, offset: u32, len: u32) -> Result<u64, Errno> {
+    if dynptr == Dynptr::Null {
+        return Err(Errno::EINVAL);
+    }
+    check(dynptr, offset, len)?;
+    match dynptr {
+        Dynptr::Frame { offset: start, .. } if run.kind == ProgramKind::Xdp => {
+            xdp_frame::in_frame(run.window, (start + offset).into(), len.into())
+        }
+        // A packet may have shrunk since.
+        Dynptr::Null | Dynptr::Memory { .. } | Dynptr::Record { .. } | Dynptr::Frame { .. } => {
+            piece(run, dynptr, offset, len).ok_or(Errno::EFAULT)
         }
     }
 }
 
-/// What a pointer means now: memory of a record that the program ended by other means is over.
-fn alive(run: &Run<'_>, dynptr: Dynptr) -> Dynptr {
-    match dynptr {
-        Dynptr::Record { addr, .. } if !run.records.held().iter().any(|record| record.addr == addr) => Dynptr::Null,
-        Dynptr::Null | Dynptr::Memory { .. } | Dynptr::Record { .. } => dynptr,
+/// Where `len` bytes at an offset of a pointer are written to, or the errno of `__bpf_dynptr_write`.
+pub(super) fn target(run: &Run<'_>, dynptr: Dynptr, offset: u32, len: u32) -> Result<u64, Errno> {
+    if dynptr.is_read_only() { Err(Errno::EINVAL) } else { source(run, dynptr, offset, len) }
+}
+
+/// Copies out of what a pointer means: `__bpf_dynptr_read`.
+pub(super) fn read(
+    run: &mut Run<'_>,
+    at: Place,
+    dynptr: Dynptr,
+    offset: u32,
+    (into, len): (u64, u32),
+) -> Result<u64, TrapKind> {
+    run.work(u64::from(len) / 8)?;
+    let cage = &run.world.cage;
+    match source(run, dynptr, offset, len) {
+        Ok(from) => cage.copy(from, into, len.into()).map(|()| 0).map_err(|fault| at.fault(fault)),
+        Err(errno) => {
+            if errno == Errno::EFAULT && run.kind != ProgramKind::Xdp {
+                cage.fill(into, len.into(), 0).map_err(|fault| at.fault(fault))?;
+            }
+            Ok(errno.to_r0())
+        }
+    }
+}
+
+/// Copies into what a pointer means: `__bpf_dynptr_write`.
+pub(super) fn write(
+    run: &mut Run<'_>,
+    at: Place,
+    dynptr: Dynptr,
+    offset: u32,
+    (from, len): (u64, u32),
+    flags: u64,
+) -> Result<u64, TrapKind> {
+    run.work(u64::from(len) / 8)?;
+    match (target(run, dynptr, offset, len), dynptr) {
+        (Ok(_), Dynptr::Frame { offset: start, .. }) if run.kind != ProgramKind::Xdp => {
+            skb_bytes::store_at(run, start + offset, (from, len), flags)
+        }
+        (Ok(_), _) if flags != 0 => Ok(Errno::EINVAL.to_r0()),
+        (Ok(to), _) => run.world.cage.copy(from, to, len.into()).map(|()| 0).map_err(|fault| at.fault(fault)),
+        (Err(errno), _) => Ok(errno.to_r0()),
     }
 }
 
 fn dynptr_read(run: &mut Run<'_>, [into, len, source, offset, flags]: [u64; 5]) -> Result<u64, TrapKind> {
     let at = place(201, 1);
-    at.memory(run, into, len, Access::Write)?;
+    let into = at.memory(run, into, len, Access::Write)?;
     let source = dynptr(run, place(201, 3), source)?;
-    let source = alive(run, source);
-    run.work(len / 8)?;
-    if flags != 0 {
-        return Ok(Errno::EINVAL.to_r0());
-    }
-    Ok(match within(source, offset, len) {
-        Err(errno) => errno.to_r0(),
-        Ok(from) => run.world.cage.copy(from, into, len).map(|()| 0).map_err(|fault| at.fault(fault))?,
-    })
+    let source = if flags == 0 { source } else { Dynptr::Null };
+    read(run, at, source, u32_of(offset), (into.addr().into(), into.len()))
 }
 
 /// `long bpf_dynptr_read(dst, len, src, offset, flags)`: copies out.
@@ -213,15 +284,9 @@ pub(super) static DYNPTR_READ: Helper = Helper {
 
 fn dynptr_write(run: &mut Run<'_>, [target, offset, from, len, flags]: [u64; 5]) -> Result<u64, TrapKind> {
     let at = place(202, 3);
-    at.memory(run, from, len, Access::Read)?;
+    let from = at.memory(run, from, len, Access::Read)?;
     let target = dynptr(run, place(202, 1), target)?;
-    let target = alive(run, target);
-    run.work(len / 8)?;
-    Ok(match within(target, offset, len) {
-        Err(errno) => errno.to_r0(),
-        Ok(_) if flags != 0 => Errno::EINVAL.to_r0(),
-        Ok(to) => run.world.cage.copy(from, to, len).map(|()| 0).map_err(|fault| at.fault(fault))?,
-    })
+    write(run, at, target, u32_of(offset), (from.addr().into(), from.len()), flags)
 }
 
 /// `long bpf_dynptr_write(dst, offset, src, len, flags)`: copies in.
@@ -237,9 +302,13 @@ pub(super) static DYNPTR_WRITE: Helper = Helper {
 };
 
 fn dynptr_data(run: &mut Run<'_>, [source, offset, len, ..]: [u64; 5]) -> Result<u64, TrapKind> {
-    let source = dynptr(run, place(203, 1), source)?;
-    let source = alive(run, source);
-    Ok(within(source, offset, len).unwrap_or(0))
+    match dynptr(run, place(203, 1), source)? {
+        // Packets are reached by `bpf_dynptr_slice`.
+        Dynptr::Frame { .. } => Ok(0),
+        source @ (Dynptr::Null | Dynptr::Memory { .. } | Dynptr::Record { .. }) => {
+            Ok(piece(run, source, u32_of(offset), u32_of(len)).unwrap_or(0))
+        }
+    }
 }
 
 /// `void *bpf_dynptr_data(ptr, offset, len)`: the memory itself, or NULL.

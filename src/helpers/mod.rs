@@ -1,7 +1,7 @@
-//! Helpers: what programs may call by number, one family a file.
+//! Helpers, which programs may call by number, and kernel functions, which they may call by name, one family a file.
 //!
-//! A helper is one [`Helper`] value, its body right above its prototype, plus one line in [`HELPERS`]. Bodies get guest
-//! addresses and ask the cage for each range; they run on every engine alike.
+//! Either is one [`Helper`] value, its body right above its prototype, plus one line in [`HELPERS`] or [`KFUNCS`]. Bodies
+//! get guest addresses and ask the cage for each range; they run on every engine alike.
 //!
 //! Semantics are the kernel's (`net/core/filter.c`, `kernel/bpf/helpers.c`).
 //!
@@ -13,7 +13,9 @@ mod callback;
 mod check;
 mod checksum;
 mod dynptr;
+mod dynptr_kfuncs;
 mod format;
+mod iterator;
 mod map_elements;
 mod map_values;
 mod perf_event;
@@ -22,6 +24,7 @@ mod redirect;
 mod redirect_map;
 mod ring_buffer;
 mod route;
+mod section;
 mod skb_bytes;
 mod skb_checksum;
 mod skb_frame;
@@ -42,6 +45,7 @@ mod timer;
 mod trace;
 mod unresolved;
 mod xdp_frame;
+mod xdp_metadata;
 
 pub use callback::resume;
 
@@ -49,10 +53,10 @@ use crate::run::Run;
 use crate::trap::TrapKind;
 use crate::verdict::ProgramKind;
 
-/// A helper.
+/// A helper or kernel function.
 #[derive(Debug)]
 pub struct Helper {
-    /// Number, `enum bpf_func_id`.
+    /// Number, `enum bpf_func_id`; of a kernel function, one of our own from [`KFUNC`] on, which no program can call.
     pub id: u32,
     /// Name as in the kernel, without `bpf_`.
     pub name: &'static str,
@@ -122,6 +126,13 @@ pub enum Arg {
     BytesOut(u32),
     /// So many bytes that the helper reads and writes.
     BytesInOut(u32),
+    /// So many bytes that the helper may fill, and does not read.
+    BytesPerhapsOut(u32),
+    /// An open-coded iterator of so many bytes; what is returned may point into it.
+    Iterator(u32),
+    /// Memory or NULL, as many bytes as the next argument says, for what does not lie in one piece; what is returned may
+    /// point into it.
+    SliceBuffer,
     /// Length of the memory before it, above zero.
     Len,
     /// Length of the memory before it, or zero.
@@ -153,7 +164,7 @@ pub enum Ret {
     SocketOrNull,
     /// What is known of a connection (`struct bpf_tcp_sock`), or NULL.
     TcpSocketOrNull,
-    /// Part of what a dynamic pointer means, or NULL.
+    /// Part of what a dynamic pointer or an iterator means, or NULL.
     SliceOrNull,
     /// Memory of as many bytes as argument 2 says, or NULL.
     MemOrNull,
@@ -285,14 +296,72 @@ pub static HELPERS: &[&Helper] = &[
     &unresolved::UNRESOLVED,
 ];
 
-/// The helper with this number, with its index in [`HELPERS`].
+/// Number of the first kernel function.
+pub const KFUNC: u32 = 0x4b00_0000;
+
+/// The kernel functions that kumite has, by ascending number.
+pub static KFUNCS: &[&Helper] = &[
+    &dynptr_kfuncs::DYNPTR_FROM_SKB,
+    &dynptr_kfuncs::DYNPTR_FROM_XDP,
+    &dynptr_kfuncs::DYNPTR_SLICE,
+    &dynptr_kfuncs::DYNPTR_SLICE_RDWR,
+    &dynptr_kfuncs::DYNPTR_ADJUST,
+    &dynptr_kfuncs::DYNPTR_IS_NULL,
+    &dynptr_kfuncs::DYNPTR_IS_RDONLY,
+    &dynptr_kfuncs::DYNPTR_SIZE,
+    &dynptr_kfuncs::DYNPTR_CLONE,
+    &dynptr_kfuncs::DYNPTR_COPY,
+    &dynptr_kfuncs::DYNPTR_MEMSET,
+    &iterator::ITER_NUM_NEW,
+    &iterator::ITER_NUM_NEXT,
+    &iterator::ITER_NUM_DESTROY,
+    &section::RCU_READ_LOCK,
+    &section::RCU_READ_UNLOCK,
+    &section::PREEMPT_DISABLE,
+    &section::PREEMPT_ENABLE,
+    &section::LOCAL_IRQ_SAVE,
+    &section::LOCAL_IRQ_RESTORE,
+    &xdp_metadata::XDP_METADATA_RX_TIMESTAMP,
+    &xdp_metadata::XDP_METADATA_RX_HASH,
+    &xdp_metadata::XDP_METADATA_RX_VLAN_TAG,
+];
+
+/// The helper or kernel function with this index: helpers first, kernel functions behind them.
+///
+/// # Panics
+/// If neither has it: our mistake.
+#[must_use]
+pub fn at(index: usize) -> &'static Helper {
+    HELPERS.get(index).copied().unwrap_or_else(|| KFUNCS[index - HELPERS.len()])
+}
+
+/// The kernel function of this name, with its index for [`at`]. What follows three underscores tells declarations of one
+/// function apart, as in libbpf.
+#[must_use]
+pub fn kfunc_by_name(name: &str) -> Option<(usize, &'static Helper)> {
+    let name = name.split_once("___").map_or(name, |(name, _)| name).strip_prefix("bpf_")?;
+    let index = KFUNCS.iter().position(|kfunc| kfunc.name == name)?;
+    Some((HELPERS.len() + index, KFUNCS[index]))
+}
+
+/// Name, without `bpf_`, of the helper or kernel function with this number.
+#[must_use]
+pub fn name_of(id: u32) -> Option<&'static str> {
+    let by_number = |list: &[&'static Helper]| {
+        let index = list.binary_search_by_key(&id, |helper| helper.id).ok()?;
+        Some(list[index].name)
+    };
+    by_number(HELPERS).or_else(|| by_number(KFUNCS))
+}
+
+/// The helper with this number, with its index for [`at`]. Kernel functions have none.
 #[must_use]
 pub fn by_id(id: u32) -> Option<(usize, &'static Helper)> {
     let index = HELPERS.binary_search_by_key(&id, |helper| helper.id).ok()?;
     Some((index, HELPERS[index]))
 }
 
-/// The helper that `callx` with this number means, with its index in [`HELPERS`]: one that programs of this kind may call,
+/// The helper that `callx` with this number means, with its index for [`at`]: one that programs of this kind may call,
 /// and none that goes on in the program (a tail call, a call back), whose code must know what comes.
 #[must_use]
 pub fn by_register(number: u64, kind: ProgramKind) -> Option<(usize, &'static Helper)> {

@@ -28,6 +28,11 @@ fn skb_store_bytes(run: &mut Run<'_>, [ctx, offset, from, len, flags]: [u64; 5])
     answer(store(&mut Packet::new(run, 9), u32_of(offset), from, range.len(), flags))
 }
 
+/// What `bpf_dynptr_write` does to an sk_buff: the same.
+pub(super) fn store_at(run: &mut Run<'_>, offset: u32, (from, len): (u64, u32), flags: u64) -> Result<u64, TrapKind> {
+    answer(store(&mut Packet::new(run, 202), offset, from, len, flags))
+}
+
 fn store(packet: &mut Packet<'_, '_>, offset: u32, from: u64, len: u32, flags: u64) -> Result<u64, Stop> {
     if flags & !(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) != 0 {
         return Err(Errno::EINVAL.into());

@@ -133,7 +133,7 @@ pub(super) static XDP_GET_BUFF_LEN: Helper = Helper {
 };
 
 /// Guest address of `len` bytes at `offset` of the frame, or the errno of the kernel's `bpf_xdp_pointer`.
-fn in_frame(window: Window, offset: u64, len: u64) -> Result<u64, Errno> {
+pub(super) fn in_frame(window: Window, offset: u64, len: u64) -> Result<u64, Errno> {
     let offset = offset & 0xffff_ffff;
     if offset > OFFSET_MAX || len > OFFSET_MAX {
         return Err(Errno::EFAULT);

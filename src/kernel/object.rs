@@ -4,7 +4,10 @@
 
 use super::types::Types;
 use super::{FunctionInfo, KernelBtf, KernelMap, KernelProgram, LoadOptions, Refused};
+use crate::elf::btf::Kind;
+use crate::elf::core::kernel_types;
 use crate::elf::{Object, ObjectMap};
+use crate::helpers::UNRESOLVED;
 use crate::isa::{self, Does, Insn};
 use crate::maps::{Errno, MapKind};
 use crate::program::Program;
@@ -173,7 +176,7 @@ fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelPr
             return Err(KernelError::Kind { program: program.name().to_owned(), kind: program.kind().name() });
         }
     };
-    let insns: Vec<Insn> = program.insns().iter().map(|insn| bind(insn, maps)).collect();
+    let insns: Vec<Insn> = program.insns().iter().map(|insn| bind(insn, program, maps)).collect();
     let mut types = Types::new();
     let functions: Vec<FunctionInfo> = program
         .functions()
@@ -194,8 +197,11 @@ fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelPr
     KernelProgram::load_with(kind, &isa::encode(&insns), license, &options).map_err(|error| refused(&error))
 }
 
-/// Names maps by descriptor.
-fn bind(insn: &Insn, maps: &[KernelMap]) -> Insn {
+/// Names maps by descriptor, kernel functions by their number among the kernel's types.
+fn bind(insn: &Insn, program: &Program, maps: &[KernelMap]) -> Insn {
+    if matches!(insn.does, Does::CallKfunc | Does::LoadVarAddr) {
+        return bind_kfunc(insn, program);
+    }
     let [index, offset] = [insn.imm & 0xffff_ffff, insn.imm >> 32 & 0xffff_ffff];
     let fd = usize::try_from(index).ok().and_then(|index| maps.get(index)).map_or(-1, KernelMap::fd);
     let fd = i64::from(fd) & 0xffff_ffff;
@@ -205,6 +211,21 @@ fn bind(insn: &Insn, maps: &[KernelMap]) -> Insn {
         Insn { does: Does::LoadMapValue, imm: offset << 32 | fd, ..*insn }
     } else {
         *insn
+    }
+}
+
+/// As libbpf: one that the kernel lacks is NULL, and a call of it is one that the verifier must not reach.
+fn bind_kfunc(insn: &Insn, program: &Program) -> Insn {
+    let kfunc = usize::try_from(insn.imm).ok().and_then(|index| program.kfuncs().get(index));
+    let id = kfunc.zip(kernel_types()).and_then(|(kfunc, types)| {
+        let name = kfunc.name.split_once("___").map_or(&*kfunc.name, |(name, _)| name);
+        let ids = types.named(name).iter();
+        ids.copied().find(|id| matches!(types.btf().kind(*id), Kind::Func(_)))
+    });
+    match (id, insn.does) {
+        (Some(id), _) => Insn { imm: id.0.into(), ..*insn },
+        (None, Does::CallKfunc) => Insn { does: Does::CallHelper, imm: UNRESOLVED.into(), ..*insn },
+        (None, _) => Insn { does: Does::LoadImm64, imm: 0, ..*insn },
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Names<'program> {
 }
 
 impl<'program> Names<'program> {
-    /// What an instruction at `pc` names: a function of the program, a helper, a map.
+    /// What an instruction at `pc` names: a function of the program, a helper, a kernel function, a map.
     #[must_use]
     pub fn named(&self, program: &'program Program, pc: usize, insn: &Insn) -> Option<Named<'program>> {
         let called = insn.function_target(pc).and_then(|target| usize::try_from(target).ok());
@@ -35,6 +35,10 @@ impl<'program> Names<'program> {
         if insn.does == Does::CallHelper {
             let id = u32::try_from(insn.imm).ok()?;
             return self.helper.and_then(|name| name(id)).map(Named::Helper);
+        }
+        if matches!(insn.does, Does::CallKfunc | Does::LoadVarAddr) {
+            let index = usize::try_from(insn.imm & 0xffff_ffff).ok()?;
+            return program.kfuncs().get(index).map(|kfunc| Named::Kfunc(&kfunc.name));
         }
         if matches!(insn.does, Does::LoadMapByIndex | Does::LoadMapValueByIndex) {
             // The low half of the immediate is the index.
@@ -52,6 +56,8 @@ pub enum Named<'program> {
     Function(&'program str),
     /// A helper, without `bpf_`.
     Helper(&'static str),
+    /// A kernel function.
+    Kfunc(&'program str),
     /// A map of the object.
     Map(&'program str),
 }
@@ -59,7 +65,7 @@ pub enum Named<'program> {
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Function(name) => f.write_str(name),
+            Self::Function(name) | Self::Kfunc(name) => f.write_str(name),
             Self::Helper(name) => write!(f, "bpf_{name}"),
             Self::Map(name) => write!(f, "map {name}"),
         }

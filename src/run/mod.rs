@@ -92,7 +92,7 @@ impl CallSite {
     /// Bits that hold the pc; the helper's index lies above.
     pub const PC_BITS: u32 = 20;
 
-    /// The call at slot `pc` of the helper with this index in [`crate::helpers::HELPERS`].
+    /// The call at slot `pc` of the helper with this index for [`crate::helpers::at`].
     #[must_use]
     pub fn new(pc: usize, helper: usize) -> Self {
         Self((helper as u64) << Self::PC_BITS | pc as u64)
@@ -104,7 +104,7 @@ impl CallSite {
         usize::try_from(self.0 & ((1 << Self::PC_BITS) - 1)).expect("20 bits")
     }
 
-    /// Index of the helper in [`crate::helpers::HELPERS`].
+    /// Index of the helper for [`crate::helpers::at`].
     #[must_use]
     pub fn helper(self) -> usize {
         usize::try_from(self.0 >> Self::PC_BITS).expect("usize has 64 bits on every host that kumite builds for")

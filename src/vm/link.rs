@@ -50,6 +50,22 @@ pub enum LinkError {
         /// Name of the kernel function.
         kfunc: String,
     },
+    /// The kernel function is for other kinds of program.
+    #[error(
+        "{program} insn {pc}{line}: kernel function bpf_{kfunc} is not for {kind} programs; use it in another hook"
+    )]
+    KfuncKind {
+        /// Name of the program.
+        program: String,
+        /// Slot index.
+        pc: usize,
+        /// Where that is in the source, in parentheses; empty where the object does not say.
+        line: String,
+        /// Name of the kernel function, without `bpf_`.
+        kfunc: &'static str,
+        /// Kind of the program.
+        kind: &'static str,
+    },
     /// The instruction refers to something of the kernel.
     #[error("{program} insn {pc}: {what} is not supported; build the program without it")]
     Unsupported {
@@ -76,8 +92,9 @@ pub enum LinkError {
 
 /// A program bound to its maps and helpers.
 ///
-/// Its instructions are the program's, but for three kinds: a map reference is a [`Does::LoadImm64`] of the map's handle or
-/// of the value's guest address, a code address one of the function's handle, and `imm` of a [`Does::CallHelper`] is an index into [`helpers::HELPERS`].
+/// Its instructions are the program's, but for four kinds: a map reference is a [`Does::LoadImm64`] of the map's handle or
+/// of the value's guest address, a code address one of the function's handle, and each call of a helper or kernel function
+/// is a [`Does::CallHelper`] whose `imm` is an index for [`helpers::at`].
 #[derive(Debug)]
 pub struct Linked {
     id: u32,
@@ -187,7 +204,7 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
             if !helper.serves(kind) {
                 return Err(LinkError::HelperKind { program: name(), pc, helper: helper.name, kind: kind.name() });
             }
-            Ok(Insn { imm: i64::try_from(index).expect("a short list"), ..*insn })
+            Ok(call(insn, index))
         }
         Does::LoadMap | Does::LoadMapValue => unsupported("a map by file descriptor"),
         Does::LoadVarAddr | Does::CallKfunc => bind_kfunc(program, pc, insn),
@@ -227,23 +244,41 @@ fn code_target(program: &Program, pc: usize) -> usize {
     target.expect("a code address is that of a function: the program was checked")
 }
 
-/// Binds a call of a kernel function, or a load of its address. There are none yet: one that the program can do without
-/// is NULL, and a call of it is not reached; libbpf does the same.
+/// Binds a call of a kernel function, or a load of its address: a number that nothing can be done with but to see that it
+/// is not NULL. One that is not there and that the program can do without is NULL, and a call of it is not reached; libbpf
+/// does the same.
 fn bind_kfunc(program: &Program, pc: usize, insn: &Insn) -> Result<Insn, LinkError> {
     let name = program.name().to_owned();
     let found = usize::try_from(insn.imm).ok().and_then(|index| program.kfuncs().get(index));
     let Some(kfunc) = found else {
         return Err(LinkError::Unsupported { program: name, pc, what: "a kernel function or variable by number" });
     };
+    let line = || program.line_at(pc).map(|line| format!(" ({}:{})", line.file, line.line)).unwrap_or_default();
+    if let Some((index, helper)) = helpers::kfunc_by_name(&kfunc.name) {
+        let kind = program.kind();
+        if insn.does == Does::LoadVarAddr {
+            return Ok(Insn { does: Does::LoadImm64, imm: helper.id.into(), ..*insn });
+        }
+        if !helper.serves(kind) {
+            let (kfunc, kind) = (helper.name, kind.name());
+            return Err(LinkError::KfuncKind { program: name, pc, line: line(), kfunc, kind });
+        }
+        return Ok(call(insn, index));
+    }
     if kfunc.need == Need::Required {
-        let line = program.line_at(pc).map(|line| format!(" ({}:{})", line.file, line.line)).unwrap_or_default();
+        let line = line();
         return Err(LinkError::UnknownKfunc { program: name, pc, line, kfunc: kfunc.name.clone() });
     }
     if insn.does == Does::LoadVarAddr {
         return Ok(Insn { does: Does::LoadImm64, imm: 0, ..*insn });
     }
     let (index, _) = helpers::by_id(helpers::UNRESOLVED).expect("the list has it");
-    Ok(Insn { does: Does::CallHelper, imm: i64::try_from(index).expect("a short list"), ..*insn })
+    Ok(call(insn, index))
+}
+
+/// The call of the helper or kernel function with this index for [`helpers::at`].
+fn call(insn: &Insn, index: usize) -> Insn {
+    Insn { does: Does::CallHelper, imm: i64::try_from(index).expect("short lists"), ..*insn }
 }
 
 /// Low and high half of a two-slot immediate.

@@ -12,6 +12,7 @@ mod isa;
 mod isa_kernel;
 mod kernel;
 mod kernel_runs;
+mod kfuncs;
 mod llvm;
 mod maps_kernel_runs;
 mod maps_locks;

@@ -54,7 +54,9 @@ impl Ran {
             | TrapKind::NoHelper { .. }
             | TrapKind::HelperArg { .. }
             | TrapKind::Unresolved
-            | TrapKind::HelperMemory { .. } => trap,
+            | TrapKind::HelperMemory { .. }
+            | TrapKind::KfuncArg { .. }
+            | TrapKind::KfuncMemory { .. } => trap,
         });
         let tail_calls = if trap.is_none() { self.tail_calls } else { 0 };
         (self.r0, trap, self.trapped_in.clone(), self.fuel_left, tail_calls, self.memory.clone(), self.redirect)

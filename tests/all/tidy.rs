@@ -168,9 +168,14 @@ fn every_dependency_has_its_reason() {
 fn lists_are_sorted_and_complete() {
     let helpers: Vec<u32> = kumite::helpers::HELPERS.iter().map(|helper| helper.id).collect();
     assert!(helpers.is_sorted_by(|a, b| a < b), "HELPERS by number: {helpers:?}");
+    let kfuncs: Vec<u32> = kumite::helpers::KFUNCS.iter().map(|kfunc| kfunc.id).collect();
+    assert!(kfuncs.is_sorted_by(|a, b| a < b), "KFUNCS by number: {kfuncs:x?}");
+    assert!(kfuncs[0] >= kumite::helpers::KFUNC, "no helper of the kernel's has a number there");
     let maps: Vec<u32> = kumite::maps::MAP_TYPES.iter().map(|map_type| map_type.kind.0).collect();
     assert!(maps.is_sorted_by(|a, b| a < b), "MAP_TYPES by number: {maps:?}");
-    for (folder, kind, listed) in [("src/helpers", "Helper", helpers.len()), ("src/maps", "MapType", maps.len())] {
+    for (folder, kind, listed) in
+        [("src/helpers", "Helper", helpers.len() + kfuncs.len()), ("src/maps", "MapType", maps.len())]
+    {
         let mark = format!(": {kind} =");
         let count = |path: &PathBuf| code(&text(path)).filter(|line| line.contains(&mark)).count();
         let made: usize = rust_files(folder).iter().map(count).sum();

@@ -34,6 +34,15 @@ static __always_inline void shake(struct __sk_buff *skb)
 	state = seed;
 }
 
+// The same for frames without an sk_buff.
+static __always_inline void shake_frame(struct xdp_md *ctx)
+{
+	__u64 seed = 0;
+
+	bpf_xdp_load_bytes(ctx, 0, &seed, sizeof(seed));
+	state = seed;
+}
+
 // A number below `below`.
 static __always_inline __u32 roll(__u32 below)
 {

@@ -33,7 +33,7 @@ fn profile(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let insns = program.insns().iter().zip(&counts.executed).filter(|(insn, _)| insn.does != Does::SecondSlot);
     let helpers = counts.helpers.iter().map(|call| HelperCallView {
         pc: call.pc,
-        helper: helpers::by_id(call.helper).map_or("", |(_, helper)| helper.name).to_owned(),
+        helper: helpers::name_of(call.helper).unwrap_or_default().to_owned(),
         count: call.count,
     });
     let tail_calls = counts.tail_calls.iter().map(|call| TailCallView {

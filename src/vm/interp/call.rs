@@ -3,7 +3,7 @@
 //! Invariant: at most [`CALL_FRAMES_MAX`] frames; a tail call adds none.
 
 use super::{Linked, Machine, Next};
-use crate::helpers::{self, HELPERS, TAIL_CALL};
+use crate::helpers::{self, TAIL_CALL};
 use crate::isa::{Insn, Reg};
 use crate::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, TAIL_CALLS_MAX};
 use crate::maps::Errno;
@@ -41,10 +41,10 @@ pub(super) struct Frames<'m> {
 }
 
 impl<'m> Machine<'m, '_> {
-    /// Calls the helper with this index in [`HELPERS`].
+    /// Calls the helper or kernel function with this index for [`helpers::at`].
     pub(super) fn call_helper(&mut self, index: i64) -> Result<Next, TrapKind> {
         let index = usize::try_from(index).expect("linking made the index");
-        let helper = HELPERS[index];
+        let helper = helpers::at(index);
         if helper.id == TAIL_CALL {
             return self.tail_call(helper);
         }

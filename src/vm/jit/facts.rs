@@ -263,9 +263,11 @@ impl State {
                     Fact::Const(len) => Some(len),
                     Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
                 },
-                Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) => Some(u64::from(*len)),
-                // The function that is called back may do with it as it likes.
-                Arg::CallbackCtx => None,
+                Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) | Arg::BytesPerhapsOut(len) => {
+                    Some(u64::from(*len))
+                }
+                // The function that is called back may do with it as it likes, and so may who gets a pointer into it.
+                Arg::CallbackCtx | Arg::SliceBuffer | Arg::Iterator(_) => None,
                 Arg::Any
                 | Arg::Ctx
                 | Arg::Map

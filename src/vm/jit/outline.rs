@@ -3,7 +3,7 @@
 //! Invariant: a *leader* is where a jump can land or a block ends before it; a *segment* begins at each leader and behind
 //! each call that may not come back, so all instructions of a segment run equally often unless one traps.
 
-use crate::helpers::{HELPERS, TAIL_CALL};
+use crate::helpers::{self, TAIL_CALL};
 use crate::isa::{Does, Insn};
 use crate::program::Program;
 
@@ -112,6 +112,6 @@ pub(super) fn is_tail_call(insn: &Insn) -> bool {
 }
 
 /// The helper that a linked call means.
-pub(super) fn helper(insn: &Insn) -> &'static crate::helpers::Helper {
-    HELPERS[usize::try_from(insn.imm).expect("linking made the index")]
+pub(super) fn helper(insn: &Insn) -> &'static helpers::Helper {
+    helpers::at(usize::try_from(insn.imm).expect("linking made the index"))
 }

@@ -13,7 +13,7 @@ use super::activation::{self, Entry, Left};
 use super::callbacks::Callbacks;
 use super::hooks::Hooks;
 use crate::cage::Cage;
-use crate::helpers::{self, HELPERS, TAIL_CALL};
+use crate::helpers::{self, TAIL_CALL};
 use crate::isa::Size;
 use crate::limits::FRAME_STACK_LEN;
 use crate::run::{Callback, Run, Step};
@@ -79,7 +79,7 @@ helper_of!(helper4(a, b, c, d) [a, b, c, d, 0]);
 helper_of!(helper5(a, b, c, d, e) [a, b, c, d, e]);
 
 fn call(run: &mut Run<'_>, args: [u64; 5]) -> Answer {
-    let helper = HELPERS[run.head.call_site.helper()];
+    let helper = helpers::at(run.head.call_site.helper());
     guarded(run, |run| {
         let result = (helper.body)(run, args)?;
         match run.callback.take() {

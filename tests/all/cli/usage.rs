@@ -106,6 +106,9 @@ fn helpers_are_listed_for_people_and_for_programs() {
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let listed = json["helpers"].as_array().expect("a list").len();
     assert_eq!(listed, kumite::helpers::HELPERS.len());
+    assert!(out.contains("bpf_dynptr_slice_rdwr"), "{out}");
+    let listed = json["kernel_functions"].as_array().expect("a list").len();
+    assert_eq!(listed, kumite::helpers::KFUNCS.len());
 }
 
 #[test]

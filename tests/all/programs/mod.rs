@@ -401,6 +401,28 @@ fn dynamic_pointers_hold_their_bounds_as_in_the_kernel() {
 }
 
 #[test]
+fn dynamic_pointers_of_frames_are_cut_and_written_as_in_the_kernel() {
+    let programs = ["xdp_parts", "xdp_writes", "tc_parts", "tc_writes", "filter_parts"];
+    compare_builds("tests/programs/dynptr_kfuncs.c", "v1", &programs, &[]);
+}
+
+#[test]
+fn kernel_functions_of_dynamic_pointers_agree_with_the_kernel_over_ten_thousand_calls_each() {
+    if !clang::available("clang-14") {
+        return;
+    }
+    let object = clang::build("clang-14", "v2", "tests/programs/dynptr_kfuncs.c");
+    for program in ["xdp_parts", "xdp_writes", "tc_parts", "tc_writes"] {
+        compare(&object, program, &[], 1300);
+    }
+}
+
+#[test]
+fn open_coded_iterators_count_as_in_the_kernel() {
+    compare_builds("tests/programs/iterators.c", "v1", &["count"], &[]);
+}
+
+#[test]
 fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
     let programs = ["balance", "backend_0", "backend_1", "backend_local"];
     compare_builds("src/cli/demo/balancer.c", "v1", &programs, &[]);

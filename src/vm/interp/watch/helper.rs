@@ -31,8 +31,14 @@ impl Watch<'_> {
                 Arg::SpinLock => Some(4),
                 Arg::MapKey => map.map(|map| u64::from(map.def().key_len)),
                 Arg::MapValue | Arg::MapValueOut => map.map(|map| u64::from(map.def().value_len)),
-                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite | Arg::MemInOut => regs.get(reg.index() + 1).copied(),
-                Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) => Some(u64::from(*len)),
+                Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite | Arg::MemInOut | Arg::SliceBuffer => {
+                    regs.get(reg.index() + 1).copied()
+                }
+                Arg::Bytes(len)
+                | Arg::BytesOut(len)
+                | Arg::BytesInOut(len)
+                | Arg::BytesPerhapsOut(len)
+                | Arg::Iterator(len) => Some(u64::from(*len)),
                 Arg::Any
                 | Arg::Optional
                 | Arg::Text
@@ -48,13 +54,17 @@ impl Watch<'_> {
                 | Arg::CallbackCtx => None,
             };
             // A bloom filter is asked for the value that is there.
-            let fills = matches!(arg, Arg::MemWrite | Arg::SpinLock | Arg::BytesOut(_))
+            let fills = matches!(arg, Arg::MemWrite | Arg::SpinLock | Arg::BytesOut(_) | Arg::SliceBuffer)
                 || *arg == Arg::MapValueOut && map.is_none_or(|map| map.def().kind != MapKind::BLOOM_FILTER);
             let access = if fills { Access::Write } else { Access::Read };
             self.uses(value, helper.name);
             let Some(len) = len.filter(|len| *len > 0) else { continue };
+            if let (Arg::BytesPerhapsOut(_), Ok(addr)) = (arg, i64::try_from(at)) {
+                self.accesses(value, addr, len, Access::Write, run);
+                continue;
+            }
             self.reaches(value, helper, at, len, access, run);
-            if matches!(arg, Arg::BytesInOut(_) | Arg::MemInOut) {
+            if matches!(arg, Arg::BytesInOut(_) | Arg::MemInOut | Arg::Iterator(_)) {
                 self.reaches(value, helper, at, len, Access::Write, run);
             }
         }
