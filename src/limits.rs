@@ -78,8 +78,14 @@ pub const HEADROOM: u32 = 256;
 pub const TAIL_RESERVE: u32 = 320;
 /// Bytes of one chunk in a host's pool.
 pub const CHUNK_LEN: u32 = 2048;
-/// Bytes of the chunk in which `kumite run` places a packet: a page, as in the kernel's `BPF_PROG_TEST_RUN`.
+/// Bytes of the chunk in which `kumite run` places a frame: a page, as in the kernel's `BPF_PROG_TEST_RUN`.
 pub const RUN_CHUNK_LEN: u32 = 4096;
+/// Bytes of the chunk in which it places the packet of an sk_buff: what the longest packet needs, with room before it.
+pub const RUN_SKB_CHUNK_LEN: u32 = 20 * 1024;
+/// Bytes of a frame's fragment at most: a page, as in the kernel's `BPF_PROG_TEST_RUN`.
+pub const FRAGMENT_LEN_MAX: u32 = 4096;
+/// Fragments of a frame; the kernel's `MAX_SKB_FRAGS`.
+pub const FRAGMENTS_MAX: u32 = 17;
 /// Longest frame that a port takes: what fits behind the headroom.
 pub const FRAME_LEN_MAX: u32 = CHUNK_LEN - HEADROOM;
 /// Shortest frame that a program sees: an Ethernet header.
@@ -90,7 +96,7 @@ pub const META_LEN_MAX: u32 = 255;
 /// Copies of one frame that a run sends beside it; beyond them is -ENOMEM.
 pub const FRAME_COPIES_MAX: usize = 8;
 /// Bytes of such a copy.
-pub const FRAME_COPY_LEN_MAX: u32 = RUN_CHUNK_LEN;
+pub const FRAME_COPY_LEN_MAX: u32 = SKB_LEN_MAX;
 /// Bytes of tunnel options that one frame can have; the kernel's `IP_TUNNEL_OPTS_MAX`.
 pub const TUNNEL_OPTIONS_LEN_MAX: usize = 255;
 /// Longest packet that a helper of tc programs makes; the kernel's `BPF_SKB_MAX_LEN`.

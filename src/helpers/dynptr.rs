@@ -193,7 +193,8 @@ pub(super) fn piece(run: &Run<'_>, dynptr: Dynptr, offset: u32, len: u32) -> Opt
 /// Guest address of `len` bytes at an offset of the frame, if they lie in one piece.
 fn frame_piece(run: &Run<'_>, offset: u32, len: u32) -> Option<u64> {
     if run.kind == ProgramKind::Xdp {
-        return xdp_frame::in_frame(run.window, offset.into(), len.into()).ok();
+        let found = xdp_frame::in_frame(run.window, offset.into(), len.into()).ok();
+        return found.filter(|_| run.window.is_one_piece(offset, len));
     }
     let end = u64::from(offset) + u64::from(len);
     (end <= run.window.frame_len().into()).then(|| u64::from(run.window.data) + u64::from(offset))

@@ -44,6 +44,7 @@ mod time;
 mod timer;
 mod trace;
 mod unresolved;
+mod xdp_fragments;
 mod xdp_frame;
 mod xdp_metadata;
 
@@ -324,6 +325,7 @@ pub static KFUNCS: &[&Helper] = &[
     &xdp_metadata::XDP_METADATA_RX_TIMESTAMP,
     &xdp_metadata::XDP_METADATA_RX_HASH,
     &xdp_metadata::XDP_METADATA_RX_VLAN_TAG,
+    &xdp_fragments::XDP_PULL_DATA,
 ];
 
 /// The helper or kernel function with this index: helpers first, kernel functions behind them.

@@ -269,7 +269,8 @@ fn check_mtu(run: &mut Run<'_>, [ctx, ifindex, at, difference, flags]: [u64; 5])
     };
     // The kernel's arithmetic is that of an `int`.
     let header = FRAME_LEN_MIN.cast_signed();
-    let len = if given == 0 { run.window.frame_len().cast_signed() } else { given.cast_signed().wrapping_add(header) };
+    // Of an XDP frame the kernel counts the linear part.
+    let len = if given == 0 { run.window.linear_len().cast_signed() } else { given.cast_signed().wrapping_add(header) };
     let too_long = len.wrapping_add(difference) > mtu.cast_signed().wrapping_add(header);
     run.world.cage.write(at, &mtu.to_ne_bytes()).map_err(fault)?;
     let stands_for_segments = run.kind == ProgramKind::Tc && run.skb.segment_len != 0;

@@ -3,7 +3,7 @@
 //! Invariant: the run's window says where the frame is; what the program made of the context is never read.
 
 use super::check::place;
-use super::{Arg, Frame, Helper, Ret};
+use super::{Arg, Frame, Helper, Ret, xdp_fragments};
 use crate::limits::{FRAME_LEN_MIN, HEAD_RESERVE, META_LEN_MAX, TAIL_RESERVE};
 use crate::maps::Errno;
 use crate::run::{Context, Run, Window};
@@ -26,7 +26,7 @@ fn address(addr: i64) -> u32 {
 }
 
 /// Writes the new bounds where the program finds them.
-fn publish(run: &mut Run<'_>, helper: u32, window: Window) -> Result<u64, TrapKind> {
+pub(super) fn publish(run: &mut Run<'_>, helper: u32, window: Window) -> Result<u64, TrapKind> {
     run.window = window;
     Context::write_bounds(run).map_err(|fault| place(helper, 1).fault(fault))?;
     Ok(0)
@@ -91,6 +91,9 @@ pub(super) static XDP_ADJUST_META: Helper = Helper {
 fn xdp_adjust_tail(run: &mut Run<'_>, [ctx, offset, ..]: [u64; 5]) -> Result<u64, TrapKind> {
     place(65, 1).context(run, ctx)?;
     let window = run.window;
+    if window.fragments_len > 0 {
+        return xdp_fragments::adjust_tail(run, int(offset));
+    }
     let data_end = i64::from(window.data_end) + int(offset);
     let data_end_max = i64::from(window.chunk) + i64::from(window.chunk_len) - i64::from(TAIL_RESERVE);
     if data_end > data_end_max || data_end < i64::from(window.data) + i64::from(FRAME_LEN_MIN) {

@@ -193,7 +193,8 @@ fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelPr
     };
     let types =
         KernelBtf::load(&types).map_err(|errno| KernelError::Types { program: program.name().to_owned(), errno })?;
-    let options = LoadOptions { flags: 0, functions: &functions, types: Some(&types) };
+    let flags = if program.takes_fragments() { KernelProgram::HAS_FRAGMENTS } else { 0 };
+    let options = LoadOptions { flags, functions: &functions, types: Some(&types) };
     KernelProgram::load_with(kind, &isa::encode(&insns), license, &options).map_err(|error| refused(&error))
 }
 

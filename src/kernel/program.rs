@@ -8,7 +8,7 @@ use crate::maps::Errno;
 /// Bytes of verifier log that we keep.
 const LOG_LEN: u32 = 1 << 20;
 /// Bytes that a program may add to its packet.
-const GROWTH_MAX: usize = 4096;
+const GROWTH_MAX: usize = 16 << 10;
 
 /// A program of the kernel; it goes when this is dropped.
 #[derive(Debug)]
@@ -128,6 +128,9 @@ impl KernelProgram {
     pub const XDP: u32 = 6;
     /// `BPF_PROG_TYPE_FLOW_DISSECTOR`.
     pub const FLOW_DISSECTOR: u32 = 22;
+
+    /// `BPF_F_XDP_HAS_FRAGS`: the program takes frames with fragments.
+    pub const HAS_FRAGMENTS: u32 = 1 << 5;
 
     /// `BPF_PROG_LOAD`: `kind` is one of the constants above, `flags` are `BPF_F_*` program flags. Maps are named by
     /// descriptor (`lddw` with src 1, or src 2 for the value of entry 0).

@@ -154,6 +154,12 @@ impl Program {
         &self.unresolved
     }
 
+    /// Whether it takes frames with fragments: its section says so, as libbpf has it.
+    #[must_use]
+    pub fn takes_fragments(&self) -> bool {
+        self.kind == ProgramKind::Xdp && self.section.trim_start_matches('?').starts_with("xdp.frags")
+    }
+
     /// Kernel functions that it names; `imm` of [`crate::isa::Does::CallKfunc`] and of
     /// [`crate::isa::Does::LoadVarAddr`] counts them.
     #[must_use]

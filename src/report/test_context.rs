@@ -167,13 +167,27 @@ impl TestContext {
         if self.kind == ProgramKind::Xdp { self.word(Context::XDP_DATA) } else { 0 }
     }
 
-    /// Checks it against an input of `len` bytes, metadata included.
-    pub(super) fn check(&self, len: u32) -> Result<(), ContextError> {
+    /// Bytes of the input, metadata included, that lie in the linear part at most: `xdp_md.data_end`, which says nothing
+    /// where it is zero. For XDP alone.
+    pub(super) fn linear_len_max(&self) -> u32 {
+        let given = if self.kind == ProgramKind::Xdp { self.word(Context::XDP_DATA + 4) } else { 0 };
+        if given == 0 { u32::MAX } else { given }
+    }
+
+    /// Checks it against an input of `len` bytes, metadata included, of which `fragments_len` may lie in fragments.
+    pub(super) fn check(&self, len: u32, fragments_len: u32) -> Result<(), ContextError> {
         match self.kind {
             ProgramKind::Xdp => {
                 let value = self.word(Context::XDP_DATA + 4);
-                if value != 0 && value != len {
-                    let must = "it must be the length of the input, metadata included";
+                if value != 0 && (value > len || value + fragments_len < len) {
+                    let must = match (value > len, fragments_len) {
+                        (false, 1..) => "no more than 17 pages of the input may lie behind it",
+                        (_, _) => "it must be the length of the input, metadata included",
+                    };
+                    return Err(ContextError::Value { field: "data_end", value, must });
+                }
+                if value != 0 && value < self.meta_len() {
+                    let must = "it must not be less than data";
                     return Err(ContextError::Value { field: "data_end", value, must });
                 }
                 let value = self.meta_len();
@@ -311,14 +325,14 @@ mod tests {
     #[test]
     fn no_end_of_the_data_means_that_of_the_input() {
         let context = TestContext::new(ProgramKind::Xdp, &words(24, &[(12, 3)])).expect("an interface");
-        assert_eq!(context.check(60), Ok(()));
+        assert_eq!(context.check(60, 0), Ok(()));
     }
 
     #[test]
     fn a_context_fits_its_frame() {
         let error = |kind, bytes: &[u8], len| {
             let context = TestContext::new(kind, bytes).unwrap_or_else(|error| panic!("{error}"));
-            context.check(len).expect_err("another frame").to_string()
+            context.check(len, 0).expect_err("another frame").to_string()
         };
         assert_eq!(
             error(ProgramKind::Xdp, &words(24, &[(0, 4), (4, 60)]), 61),

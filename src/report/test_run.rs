@@ -1,7 +1,8 @@
 //! A program run on frames that the caller gives, as `BPF_PROG_TEST_RUN` does it.
 //!
-//! The frame lies in a chunk of a page with the headroom and tail room that a port leaves; the context says interface 1,
-//! queue 0. Maps keep what runs leave in them.
+//! The frame lies in a chunk of a page with the headroom and tail room that a port leaves; of a longer one, the rest is in
+//! fragments. The packet of an sk_buff has a chunk that it can grow in. The context says interface 1, queue 0. Maps keep what
+//! runs leave in them.
 //!
 //! Source: `bpf_prog_test_run_xdp` in `net/bpf/test_run.c`. Unlike the kernel, each repetition finds the frame as it came in.
 //! What is timed are runs: a burst of frames is placed, then the clock is read, they are run one after the other, and the
@@ -19,18 +20,23 @@ use super::test_context::{ContextError, TestContext};
 use crate::cage::{CageError, Region};
 use crate::elf::Object;
 use crate::limits::{
-    BURST_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, RUN_CHUNK_LEN, RUN_TRACE_LINES_MAX, STACK_LEN, TAIL_RESERVE,
-    TURN_TIMERS_MAX,
+    BURST_MAX, FRAGMENT_LEN_MAX, FRAGMENTS_MAX, FRAME_LEN_MIN, FUEL_DEFAULT, HEADROOM, RUN_CHUNK_LEN,
+    RUN_SKB_CHUNK_LEN, RUN_TRACE_LINES_MAX, STACK_LEN, TAIL_RESERVE, TURN_TIMERS_MAX,
 };
 use crate::maps::WorkerIndex;
+use crate::program::Program;
 use crate::run::{Clock, Context, Run, Window, World};
 use crate::trap::Fault;
 use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::jit::TranslateError;
 use crate::vm::{Instance, LoadError, Loaded, Mode, Outcome, fire};
 
-/// Longest frame that a run takes.
-const FRAME_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
+/// Longest frame in one piece.
+const LINEAR_LEN_MAX: u32 = RUN_CHUNK_LEN - HEADROOM - TAIL_RESERVE;
+/// Longest packet of an sk_buff: the kernel has 64 bytes before it in its page.
+const SKB_LEN_MAX: u32 = RUN_CHUNK_LEN - 64 - TAIL_RESERVE;
+/// Bytes of fragments at most.
+const FRAGMENTS_LEN_MAX: u32 = FRAGMENTS_MAX * FRAGMENT_LEN_MAX;
 /// The interface that frames come in by: the kernel's loopback.
 const IFINDEX: u32 = 1;
 
@@ -102,6 +108,7 @@ pub struct TestRun {
     world: Arc<World>,
     instance: Instance,
     program: Arc<Loaded>,
+    room: Room,
     place: Place,
     stack: Region,
     trace: Arc<Mutex<Vec<String>>>,
@@ -118,10 +125,35 @@ struct Place {
 }
 
 impl Place {
-    fn new(world: &World) -> Result<Self, CageError> {
-        let chunk = world.cage.alloc(RUN_CHUNK_LEN.into(), "the frame")?;
+    fn new(world: &World, room: Room) -> Result<Self, CageError> {
+        let chunk = world.cage.alloc((room.chunk_len + room.fragments_len).into(), "the frame")?;
         Ok(Self { chunk, ctx: world.cage.alloc(Context::LEN.into(), "the context")? })
     }
+}
+
+/// What a program's frames find.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Bytes of the chunk.
+    chunk_len: u32,
+    /// Longest input in one piece, metadata aside.
+    linear_len_max: u32,
+    /// Bytes of fragments at most.
+    fragments_len: u32,
+}
+
+impl Room {
+    fn of(program: &Program) -> Self {
+        match program.kind() {
+            ProgramKind::Xdp if program.takes_fragments() => Self { fragments_len: FRAGMENTS_LEN_MAX, ..Self::PAGE },
+            ProgramKind::Tc | ProgramKind::SocketFilter => {
+                Self { chunk_len: RUN_SKB_CHUNK_LEN, linear_len_max: SKB_LEN_MAX, fragments_len: 0 }
+            }
+            ProgramKind::Xdp | ProgramKind::FlowDissector | ProgramKind::Raw => Self::PAGE,
+        }
+    }
+
+    const PAGE: Self = Self { chunk_len: RUN_CHUNK_LEN, linear_len_max: LINEAR_LEN_MAX, fragments_len: 0 };
 }
 
 /// A frame of a length that a chunk holds.
@@ -150,10 +182,11 @@ impl TestRun {
         for preset in request.presets {
             preset.apply(&instance, &world)?;
         }
-        let place = Place::new(&world)?;
+        let room = Room::of(program.linked().program());
+        let place = Place::new(&world, room)?;
         let stack = world.cage.alloc(STACK_LEN.into(), "the stack")?;
         let blank = TestContext::new(program.linked().program().kind(), &[]).ok();
-        Ok(Self { world, instance, program, place, stack, trace, blank, context: None })
+        Ok(Self { world, instance, program, room, place, stack, trace, blank, context: None })
     }
 
     /// Says what the context of each run holds before, as `ctx_in` of `BPF_PROG_TEST_RUN`: `struct xdp_md`, whose `data` is
@@ -207,7 +240,7 @@ impl TestRun {
         frames.map(move |(number, frame)| {
             let frame = Sized { bytes: frame, len: self.input_len(number, frame)? };
             while places.len() + 1 < BURST_MAX.min(repeat.saturating_sub(1) as usize) {
-                places.push(Place::new(&self.world)?);
+                places.push(Place::new(&self.world, self.room)?);
             }
             Ok(self.report(&mut run, mode, repeat, frame, &places))
         })
@@ -231,9 +264,13 @@ impl TestRun {
 
     /// Length of frame `number`, from 1, with the metadata before it.
     fn input_len(&self, number: usize, frame: &[u8]) -> Result<u32, RunError> {
-        let len = frame_len(number, frame)?;
+        let max = self.room.linear_len_max + self.room.fragments_len;
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        if !(FRAME_LEN_MIN..=max).contains(&len) {
+            return Err(RunError::Frame { number, len: frame.len(), min: FRAME_LEN_MIN, max });
+        }
         if let Some(context) = &self.context {
-            context.check(len).map_err(|reason| RunError::FrameContext { number, reason })?;
+            context.check(len, self.room.fragments_len).map_err(|reason| RunError::FrameContext { number, reason })?;
         }
         Ok(len)
     }
@@ -293,7 +330,10 @@ impl TestRun {
             run.head.arg2 = len.into();
         }
         let meta_len = self.context().map_or(0, TestContext::meta_len);
-        run.window = Window::new(place.chunk.addr(), RUN_CHUNK_LEN, HEADROOM, len - meta_len);
+        let linear_len = self.context().map_or(len, |context| context.linear_len_max().min(len));
+        let linear_len = (linear_len - meta_len).min(self.room.linear_len_max);
+        run.window = Window::new(place.chunk.addr(), self.room.chunk_len, HEADROOM, linear_len);
+        run.window.fragments_len = len - meta_len - linear_len;
         run.window.meta -= meta_len;
         (run.ifindex, run.queue) = (IFINDEX, 0);
         if let Some(context) = self.context() {
@@ -316,11 +356,11 @@ impl TestRun {
     fn write(&self, run: &mut Run<'_>, place: &Place, frame: Sized<'_>) -> Result<(), Fault> {
         let chunk = u64::from(place.chunk.addr());
         let cage = &self.world.cage;
-        let end = u64::from(run.window.data_end);
+        let end = u64::from(run.window.frame_end());
         let start = end - u64::from(frame.len);
         cage.fill(chunk, start - chunk, 0)?;
         cage.write(start, frame.bytes)?;
-        cage.fill(end, chunk + u64::from(RUN_CHUNK_LEN) - end, 0)?;
+        cage.fill(end, chunk + place.chunk.len() - end, 0)?;
         Context::write(run)?;
         self.context().map_or(Ok(()), |context| context.apply(run))
     }
@@ -361,7 +401,7 @@ impl TestRun {
         let (data_out, meta_out) = match run.kind {
             ProgramKind::FlowDissector => (to_hex(&self.flow_keys(run).expect(readable)), String::new()),
             ProgramKind::Xdp | ProgramKind::Tc | ProgramKind::SocketFilter | ProgramKind::Raw => {
-                (link + &bytes(run.window.data, run.window.data_end), bytes(run.window.meta, run.window.data))
+                (link + &bytes(run.window.data, run.window.frame_end()), bytes(run.window.meta, run.window.data))
             }
         };
         let ctx_out = self.context.as_ref().map(|context| to_hex(&context.after(run).expect(readable)));
@@ -425,20 +465,11 @@ fn mean_ns_of(whole: Duration, count: u32) -> f64 {
     (mean * 10.0).round().max(1.0) / 10.0
 }
 
-/// Length of frame `number`, from 1, where a chunk holds it.
-fn frame_len(number: usize, frame: &[u8]) -> Result<u32, RunError> {
-    let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    if (FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&len) {
-        return Ok(len);
-    }
-    Err(RunError::Frame { number, len: frame.len(), min: FRAME_LEN_MIN, max: FRAME_LEN_MAX })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::isa::assemble;
-    use crate::program::{Program, RawProgram};
+    use crate::program::RawProgram;
 
     fn object(text: &str) -> Object {
         let slots = assemble(text).unwrap_or_else(|error| panic!("{error}"));
@@ -466,7 +497,7 @@ mod tests {
     #[test]
     fn the_mean_of_a_run_is_that_of_the_run_and_not_of_placing_its_frame() {
         // To place such a frame takes far longer than to pass it; what was not subtracted wrongly is above the least mean.
-        let frame = [7; FRAME_LEN_MAX as usize];
+        let frame = [7; LINEAR_LEN_MAX as usize];
         let text = "r1 = 10000\nnext:\nr1 += -1\nif r1 != 0 goto next\nr0 = 2\nexit";
         for repeat in [2, 3, 65, 1000] {
             for report in run(text, Mode::Fast, repeat, &[&frame[..]; 10]) {

@@ -8,6 +8,7 @@ mod conformance;
 mod control;
 mod engines;
 mod flow;
+mod fragments;
 mod isa;
 mod isa_kernel;
 mod kernel;

@@ -155,11 +155,16 @@ fn compare(path: &Path, program: &str, preset: Preset<'_>, frame_count: usize) {
 
 /// The same in a world that is like the calling thread's network namespace.
 fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>, frame_count: usize) {
-    let object = parse(path);
-    let kind = object.program(program).expect("a program of the object").kind();
+    let kind = parse(path).program(program).expect("a program of the object").kind();
     let inputs: Vec<Input> = frames(kind, frame_count).iter().map(|frame| Input::new(kind, program, frame)).collect();
+    compare_on(path, program, preset, furnish, &inputs);
+}
+
+/// The same on these inputs.
+fn compare_on(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>, inputs: &[Input]) {
+    let object = parse(path);
     let mut verified = test_run(&object, program, preset, furnish);
-    let expected = reports(&mut verified, Mode::Verify, &inputs);
+    let expected = reports(&mut verified, Mode::Verify, inputs);
     let place = |number: usize| format!("{} {program} frame {number}", path.display());
     let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, report) in expected.iter().enumerate() {
@@ -172,7 +177,7 @@ fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Fu
     for mode in [Mode::Fast, Mode::Instrumented] {
         let mut run = test_run(&object, program, preset, furnish);
         assert!(run.untranslated(mode).is_none(), "{program} is interpreted in {mode} mode");
-        for (number, (report, expected)) in reports(&mut run, mode, &inputs).iter().zip(&expected).enumerate() {
+        for (number, (report, expected)) in reports(&mut run, mode, inputs).iter().zip(&expected).enumerate() {
             let essence = |report: &FrameReport| {
                 (
                     report.retval,
@@ -311,6 +316,15 @@ fn room_in_packets_is_made_and_taken_as_in_the_kernel() {
 }
 
 #[test]
+fn packets_grow_as_far_as_in_the_kernel() {
+    compare_builds("tests/programs/skb_growth.c", "v1", &["growth"], &[]);
+    if clang::available("clang-14") {
+        let object = clang::build("clang-14", "v2", "tests/programs/skb_growth.c");
+        compare(&object, "growth", &[], 1300);
+    }
+}
+
+#[test]
 fn tags_are_pushed_and_popped_as_in_the_kernel() {
     compare_builds("tests/programs/skb_vlan.c", "v1", &["tags", "all_off"], &[]);
 }
@@ -420,6 +434,38 @@ fn kernel_functions_of_dynamic_pointers_agree_with_the_kernel_over_ten_thousand_
 #[test]
 fn open_coded_iterators_count_as_in_the_kernel() {
     compare_builds("tests/programs/iterators.c", "v1", &["count"], &[]);
+}
+
+/// Frames that are mostly longer than their linear part, each with random bytes, metadata and a linear part of its own.
+fn long_inputs(count: usize) -> Vec<Input> {
+    let mut random = Random::new(11);
+    let mut draw = |below: u32| random.below(below) as usize;
+    let mut input = || {
+        let near_the_end = 3520 + 4096 * (1 + draw(3)) - 30 + draw(60);
+        let len = [14 + draw(200), 3500 + draw(60), near_the_end, 14 + draw(16_000)][draw(4)];
+        let len = if draw(40) == 0 { 60_000 + draw(13_000) } else { len };
+        let meta_len = if draw(3) == 0 { 4 * draw(9) } else { 0 };
+        let linear_len = if draw(3) == 0 && len < 60_000 { (14 + draw(3600)).min(len) } else { len };
+        let bytes: Vec<u8> = (0..meta_len + len).map(|_| draw(256).to_le_bytes()[0]).collect();
+        let mut context = vec![0; 24];
+        for (offset, value) in [(0, meta_len), (4, meta_len + linear_len)] {
+            context[offset..offset + 4].copy_from_slice(&u32::try_from(value).expect("short").to_le_bytes());
+        }
+        Input { bytes, context }
+    };
+    (0..count).map(|_| input()).collect()
+}
+
+#[test]
+fn fragments_of_frames_are_reached_and_changed_as_in_the_kernel() {
+    for (compiler, cpu, count) in [("clang-14", "v1", 60), ("clang-19", "v4", 60), ("clang-14", "v2", 1300)] {
+        if clang::available(compiler) {
+            let object = clang::build(compiler, cpu, "tests/programs/fragments.c");
+            for program in ["bytes", "bounds", "pieces"] {
+                compare_on(&object, program, &[], &|_| (), &long_inputs(count));
+            }
+        }
+    }
 }
 
 #[test]

@@ -63,7 +63,8 @@ impl Watch<'_> {
                 let window = run.window;
                 let chunk_end = window.chunk.saturating_add(window.chunk_len);
                 if window.chunk_len != 0 && reach.touches(window.chunk, chunk_end) {
-                    self.inside_packet(reach, run);
+                    // What a kernel function hands out may lie in a fragment.
+                    self.inside_packet(reach, window.frame_end(), run);
                 }
             }
         }
@@ -71,7 +72,7 @@ impl Watch<'_> {
 
     fn accesses_packet(&mut self, moves: u32, reach: Reach, run: &Run<'_>) {
         if moves == self.moves {
-            self.inside_packet(reach, run);
+            self.inside_packet(reach, run.window.data_end, run);
             return;
         }
         self.report(Problem::StalePacketPointer, || {
@@ -79,10 +80,10 @@ impl Watch<'_> {
         });
     }
 
-    fn inside_packet(&mut self, reach: Reach, run: &Run<'_>) {
+    fn inside_packet(&mut self, reach: Reach, end: u32, run: &Run<'_>) {
         let window = run.window;
         let start = window.meta.min(window.data);
-        let packet = Object { kind: Kind::Memory, addr: start, len: window.data_end - start };
+        let packet = Object { kind: Kind::Memory, addr: start, len: end - start };
         if !packet.holds(reach.addr, reach.len) {
             self.report(Problem::PacketBounds, || {
                 format!("{} of a packet of {} bytes", reach.at_offset_of(window.data), window.frame_len())
