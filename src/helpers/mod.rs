@@ -9,6 +9,7 @@
 //! nothing but locks that are held for a bounded time: of a map or ring buffer that another worker is changing, of a value
 //! that a program has locked, of the host's timers, and of its routes and sockets while they are replaced.
 
+mod absent;
 mod callback;
 mod check;
 mod checksum;
@@ -48,6 +49,7 @@ mod xdp_fragments;
 mod xdp_frame;
 mod xdp_metadata;
 
+pub use absent::kfunc_reason;
 pub use callback::resume;
 
 use crate::run::Run;

@@ -48,8 +48,9 @@ fn xdp_pull_data(run: &mut Run<'_>, [ctx, len, ..]: [u64; 5]) -> Result<u64, Tra
     let len = u32_of(len);
     let Some(missing) = len.checked_sub(window.linear_len()).filter(|missing| *missing > 0) else { return Ok(0) };
     let start = window.meta.min(window.data);
-    let head_room = start - window.chunk - HEAD_RESERVE;
-    let tail_room = window.chunk + window.chunk_len - TAIL_RESERVE - window.data_end;
+    let head_room = (start - window.chunk).saturating_sub(HEAD_RESERVE);
+    // The frames of a host fill their chunks.
+    let tail_room = (window.chunk + window.chunk_len).saturating_sub(TAIL_RESERVE + window.data_end);
     if len > window.frame_len() || missing > head_room + tail_room {
         return Ok(Errno::EINVAL.to_r0());
     }
@@ -81,3 +82,33 @@ pub(super) static XDP_PULL_DATA: Helper = Helper {
     kinds: &[ProgramKind::Xdp],
     body: xdp_pull_data,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{CHUNK_LEN, FRAME_LEN_MAX, HEADROOM, STACK_LEN};
+    use crate::maps::WorkerIndex;
+    use crate::run::{Clock, Context, World};
+
+    #[test]
+    fn a_frame_that_fills_its_chunk_is_pulled_into_the_headroom_alone() {
+        let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
+        let alloc = |len: u32| world.cage.alloc(len.into(), "a test").expect("room");
+        let (chunk, ctx) = (alloc(2 * CHUNK_LEN), alloc(Context::LEN));
+        let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Xdp, STACK_LEN);
+        run.head.ctx = ctx.addr();
+        run.window = Window::new(chunk.addr(), CHUNK_LEN, HEADROOM, FRAME_LEN_MAX);
+        let pull = |run: &mut Run<'_>, len: u32| xdp_pull_data(run, [ctx.addr().into(), len.into(), 0, 0, 0]);
+        let whole = run.window;
+        assert_eq!(pull(&mut run, FRAME_LEN_MAX), Ok(0));
+        assert_eq!(pull(&mut run, FRAME_LEN_MAX + 1), Ok(Errno::EINVAL.to_r0()));
+        assert_eq!(run.window, whole);
+        run.window.fragments_len = 300;
+        let most = HEADROOM - HEAD_RESERVE;
+        assert_eq!(pull(&mut run, FRAME_LEN_MAX + most + 1), Ok(Errno::EINVAL.to_r0()));
+        assert_eq!(pull(&mut run, FRAME_LEN_MAX + most), Ok(0));
+        let data = whole.data - most;
+        let pulled = Window { data, meta: data, fragments_len: 300 - most, pulled: most, ..whole };
+        assert_eq!(run.window, pulled);
+    }
+}

@@ -39,7 +39,7 @@ pub enum LinkError {
         kind: &'static str,
     },
     /// No kernel function has the name.
-    #[error("{program} insn {pc}{line}: kernel function {kfunc} is not supported; declare it weak and test for it")]
+    #[error("{program} insn {pc}{line}: kernel function {kfunc} is not supported{}; declare it weak and test for it", .reason.map(|reason| format!(": {reason}")).unwrap_or_default())]
     UnknownKfunc {
         /// Name of the program.
         program: String,
@@ -49,6 +49,8 @@ pub enum LinkError {
         line: String,
         /// Name of the kernel function.
         kfunc: String,
+        /// Why there is none, where there is more to say.
+        reason: Option<&'static str>,
     },
     /// The kernel function is for other kinds of program.
     #[error(
@@ -267,7 +269,13 @@ fn bind_kfunc(program: &Program, pc: usize, insn: &Insn) -> Result<Insn, LinkErr
     }
     if kfunc.need == Need::Required {
         let line = line();
-        return Err(LinkError::UnknownKfunc { program: name, pc, line, kfunc: kfunc.name.clone() });
+        return Err(LinkError::UnknownKfunc {
+            program: name,
+            pc,
+            line,
+            reason: helpers::kfunc_reason(&kfunc.name),
+            kfunc: kfunc.name.clone(),
+        });
     }
     if insn.does == Does::LoadVarAddr {
         return Ok(Insn { does: Does::LoadImm64, imm: 0, ..*insn });

@@ -99,6 +99,19 @@ fn a_dynptr_that_was_never_made_is_a_trap_that_names_the_function() {
 }
 
 #[test]
+fn a_kernel_function_that_a_host_cannot_have_is_refused_with_the_reason() {
+    let text =
+        "extern void *bpf_xdp_ct_lookup(struct xdp_md *ctx, void *tuple, __u32 len, void *opts, __u32 opts_len) __ksym;
+SEC(\"xdp\") int main_of(struct xdp_md *ctx) { return !bpf_xdp_ct_lookup(ctx, 0, 0, 0, 0); }";
+    let Some(path) = built("connections", text) else { return };
+    let (code, _, complaints) = said(&["run", path.to_str().expect("text"), "--hex", "0200000000010200000000020800"]);
+    assert_eq!(code, 1);
+    let expected = "connections.c:13): kernel function bpf_xdp_ct_lookup is not supported: a host tracks no connections; \
+                    declare it weak and test for it\n";
+    assert!(complaints.ends_with(expected), "{complaints}");
+}
+
+#[test]
 fn a_kernel_function_of_another_hook_is_refused_with_its_line() {
     let text = "SEC(\"tc\") int main_of(struct __sk_buff *skb)
 {
