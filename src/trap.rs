@@ -70,6 +70,15 @@ pub enum TrapKind {
         /// The range.
         fault: Fault,
     },
+    /// An exception of the program (`bpf_throw`): the run ends, and this is its answer. Engines turn it into an ordinary
+    /// end, so that no outcome has it.
+    Thrown {
+        /// What the run answers.
+        cookie: u64,
+    },
+    /// An exception behind a tail call out of a subprogram, which ends the called program alone: nobody knows here where that
+    /// began.
+    ThrownBehindCall,
     /// A kernel function was given an argument that it does not take.
     KfuncArg {
         /// Its name, without `bpf_`.
@@ -126,6 +135,10 @@ impl fmt::Display for Trap {
                     "helper {helper}: cannot {} {} bytes at guest address {:#x}",
                     fault.access, fault.len, fault.addr
                 )
+            }
+            TrapKind::Thrown { cookie } => write!(f, "exception {cookie}"),
+            TrapKind::ThrownBehindCall => {
+                f.write_str("an exception behind a tail call out of a subprogram is not supported; return instead")
             }
             TrapKind::KfuncArg { kfunc, arg, expected } => {
                 write!(f, "kernel function bpf_{kfunc}: argument {arg} is not {expected}")

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Defect;
-use super::btf::Btf;
+use super::btf::{Btf, Kind};
 use super::btf_ext::{BtfExt, CoreRecord, LineRecord};
 use super::core::{Relocator, TypeSources};
 use super::file::{Binding, Symbol};
@@ -29,6 +29,9 @@ const SRC_FUNCTION: u8 = 4;
 const SRC_MAP_BY_INDEX: u8 = 5;
 const SRC_VALUE_BY_INDEX: u8 = 6;
 
+/// Longest name of a function, and longest tag, that is looked at: the kernel's `KSYM_NAME_LEN`.
+const TAG_LEN_MAX: usize = 512;
+
 /// Makes programs of an object's functions.
 #[derive(Debug)]
 pub(super) struct Assembler<'a> {
@@ -38,6 +41,8 @@ pub(super) struct Assembler<'a> {
     core: Option<Relocator<'a>>,
     /// Maps of types that kumite does not have.
     refused_maps: &'a [ObjectMap],
+    /// Functions for exceptions, by the program that has one.
+    exception_callbacks: HashMap<&'a str, &'a str>,
     /// Texts of files and lines, each kept once.
     strings: HashMap<u32, Arc<str>>,
     /// Bytes that may still be kept: real texts do not overlap.
@@ -69,12 +74,31 @@ impl<'a> Assembler<'a> {
     ) -> Self {
         let core = btf.map(|btf| Relocator::new(btf, types));
         let strings_left = btf.map_or(0, Btf::strings_len);
-        Self { text, btf, ext, core, refused_maps, strings: HashMap::new(), strings_left, slots_left: OBJECT_SLOTS_MAX }
+        let callbacks = btf.into_iter().flat_map(|btf| {
+            btf.types().filter_map(move |(_, tag)| {
+                let Kind::DeclTag { target, .. } = tag.kind else { return None };
+                let callback = btf.short_text(tag.name, TAG_LEN_MAX)?.strip_prefix("exception_callback:")?;
+                Some((btf.short_text(btf.get(target)?.name, TAG_LEN_MAX)?, callback))
+            })
+        });
+        let exception_callbacks = callbacks.collect();
+        Self {
+            text,
+            btf,
+            ext,
+            core,
+            refused_maps,
+            exception_callbacks,
+            strings: HashMap::new(),
+            strings_left,
+            slots_left: OBJECT_SLOTS_MAX,
+        }
     }
 
     /// Makes a program of the function with index `main`.
     pub(super) fn assemble(&mut self, main: usize, section: &str) -> Result<RawProgram, Defect> {
         let text = self.text;
+        self.check_exceptions(text.functions()[main].name)?;
         let mut assembly = Assembly::default();
         self.place(&mut assembly, main)?;
         let mut next = 0;
@@ -167,6 +191,12 @@ impl<'a> Assembler<'a> {
             return Err(Defect::MapType { function, pc: pc - base, map, kind });
         }
         Ok(())
+    }
+
+    /// A program whose exceptions are to go to a function of its own is refused by name.
+    fn check_exceptions(&self, function: &str) -> Result<(), Defect> {
+        let Some(callback) = self.exception_callbacks.get(function) else { return Ok(()) };
+        Err(Defect::ExceptionCallback { function: function.to_owned(), callback: (*callback).to_owned() })
     }
 
     /// Index of a kernel function in the program's list of them.

@@ -235,6 +235,13 @@ impl Btf {
         text(&self.strings, offset as usize).unwrap_or("")
     }
 
+    /// The text at an offset of the strings where it has at most `len_max` bytes, found without reading past them.
+    pub(super) fn short_text(&self, offset: u32, len_max: usize) -> Option<&str> {
+        let rest = self.strings.get(offset as usize..)?;
+        let end = rest.iter().take(len_max + 1).position(|byte| *byte == 0)?;
+        std::str::from_utf8(&rest[..end]).ok()
+    }
+
     /// Whether the text that begins at `offset` of the strings is `expected`, found without reading past it.
     fn is_text(&self, offset: u32, expected: &str) -> bool {
         let rest = self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(expected.as_bytes()));

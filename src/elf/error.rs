@@ -86,6 +86,14 @@ pub enum Defect {
         /// Its type.
         kind: MapKind,
     },
+    /// A program has a function of its own for exceptions.
+    #[error("{function}: {callback} as its function for exceptions is not supported; take exception_callback off")]
+    ExceptionCallback {
+        /// Name of the function.
+        function: String,
+        /// Name of the function for exceptions.
+        callback: String,
+    },
     /// A map that is spoken of from outside is not there.
     #[error("no map is called {map}; take a name that `kumite inspect` shows")]
     NoSuchMap {

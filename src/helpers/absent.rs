@@ -16,7 +16,6 @@ static REASONS: &[(&str, &str)] = &[
     ("bpf_rdonly_cast", "there are no structures of the kernel"),
     ("bpf_refcount_", "programs have no objects beside maps"),
     ("bpf_testmod_", "it is of a module that tests the kernel"),
-    ("bpf_throw", "a run ends where its program exits"),
     ("bpf_wq_", "there are no work queues"),
     ("bpf_xdp_flow_lookup", "a host has no flow tables"),
     ("_fou_encap", "a host has no tunnel devices"),

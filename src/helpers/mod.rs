@@ -15,6 +15,7 @@ mod check;
 mod checksum;
 mod dynptr;
 mod dynptr_kfuncs;
+mod exception;
 mod format;
 mod iterator;
 mod map_elements;
@@ -328,6 +329,7 @@ pub static KFUNCS: &[&Helper] = &[
     &xdp_metadata::XDP_METADATA_RX_HASH,
     &xdp_metadata::XDP_METADATA_RX_VLAN_TAG,
     &xdp_fragments::XDP_PULL_DATA,
+    &exception::THROW,
 ];
 
 /// The helper or kernel function with this index: helpers first, kernel functions behind them.

@@ -81,6 +81,8 @@ pub struct Head {
     pub callbacks: *const (),
     /// r1 to r5 of the function that is called back.
     pub callback_args: [u64; 5],
+    /// Above zero once a tail call was taken out of a subprogram.
+    pub left_subprogram: u64,
 }
 
 /// Where a helper is called, packed so that generated code stores it with one instruction.
@@ -185,6 +187,7 @@ impl<'w> Run<'w> {
                 frame: 0,
                 callbacks: std::ptr::null(),
                 callback_args: [0; 5],
+                left_subprogram: 0,
             },
             world,
             kind,
@@ -221,6 +224,7 @@ impl<'w> Run<'w> {
         self.head.fuel = fuel;
         self.work_left = fuel;
         self.head.tail_calls = 0;
+        self.head.left_subprogram = 0;
         self.head.r0 = 0;
         self.redirect = None;
         self.copies.clear();

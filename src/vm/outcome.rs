@@ -13,9 +13,9 @@ use crate::trap::Trap;
 pub struct Outcome {
     /// r0 at the end; 0 after a trap.
     pub r0: u64,
-    /// Fuel left; 0 after a trap.
+    /// Fuel left; 0 after a trap or an exception.
     pub fuel_left: u64,
-    /// Tail calls taken; 0 after a trap in generated code.
+    /// Tail calls taken; 0 after an exception, and after a trap in generated code.
     pub tail_calls: u32,
     /// Instructions executed, in modes that count them (a two-slot load is one).
     pub insns: Option<u64>,

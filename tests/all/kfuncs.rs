@@ -112,6 +112,43 @@ SEC(\"xdp\") int main_of(struct xdp_md *ctx) { return !bpf_xdp_ct_lookup(ctx, 0,
 }
 
 #[test]
+fn an_exception_behind_a_tail_call_out_of_a_subprogram_traps() {
+    let text = "extern void bpf_throw(__u64 cookie) __ksym;
+SEC(\"xdp\") int target(struct xdp_md *ctx) { bpf_throw(16); return 0; }
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, int(struct xdp_md *));
+} next SEC(\".maps\") = { .values = { [0] = (void *)&target } };
+static __attribute__((noinline)) int below(struct xdp_md *ctx) { bpf_tail_call(ctx, &next, 0); return 10; }
+SEC(\"xdp\") int main_of(struct xdp_md *ctx) { return below(ctx) + 8; }";
+    let Some(path) = built("thrown_behind", text) else { return };
+    let path = path.to_str().expect("text");
+    for mode in ["fast", "instrumented", "verify"] {
+        let (_, out, _) = said(&["run", path, "--prog", "main_of", "--mode", mode, "--hex", &"02".repeat(60)]);
+        let expected = "an exception behind a tail call out of a subprogram is not supported; return instead";
+        assert!(out.contains(expected), "{mode}: {out}");
+    }
+}
+
+#[test]
+fn a_program_with_a_function_for_exceptions_is_refused() {
+    let text = "extern void bpf_throw(__u64 cookie) __ksym;
+__attribute__((noinline)) int caught(__u64 cookie) { return cookie + 1; }
+SEC(\"xdp\") __attribute__((btf_decl_tag(\"exception_callback:caught\"))) int main_of(struct xdp_md *ctx)
+{
+	bpf_throw(ctx->rx_queue_index);
+	return 0;
+}";
+    let Some(path) = built("caught", text) else { return };
+    let (code, _, complaints) = said(&["run", path.to_str().expect("text"), "--hex", &"02".repeat(60)]);
+    assert_eq!(code, 1);
+    let expected = "main_of: caught as its function for exceptions is not supported; take exception_callback off\n";
+    assert!(complaints.ends_with(expected), "{complaints}");
+}
+
+#[test]
 fn a_kernel_function_of_another_hook_is_refused_with_its_line() {
     let text = "SEC(\"tc\") int main_of(struct __sk_buff *skb)
 {

@@ -55,6 +55,8 @@ impl Ran {
             | TrapKind::HelperArg { .. }
             | TrapKind::Unresolved
             | TrapKind::HelperMemory { .. }
+            | TrapKind::Thrown { .. }
+            | TrapKind::ThrownBehindCall
             | TrapKind::KfuncArg { .. }
             | TrapKind::KfuncMemory { .. } => trap,
         });

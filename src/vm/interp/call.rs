@@ -34,9 +34,20 @@ enum Returns {
     ToHelper,
 }
 
+/// What a run began with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bottom {
+    /// A program.
+    #[default]
+    Program,
+    /// A function of one, such as a timer's.
+    Callback,
+}
+
 /// The callers of the function that is executing, outermost first.
 #[derive(Default)]
 pub(super) struct Frames<'m> {
+    pub(super) bottom: Bottom,
     callers: Vec<Caller<'m>>,
 }
 
@@ -167,6 +178,8 @@ impl<'m> Machine<'m, '_> {
         };
         let target = slot.program.downcast_ref::<Loaded>().expect("a program array holds loaded programs");
         self.run.head.tail_calls += 1;
+        let is_below = !self.frames.callers.is_empty() || self.frames.bottom == Bottom::Callback;
+        self.run.head.left_subprogram += u64::from(is_below);
         self.watch.jumps_to_program();
         let fp = self.reg(Reg::FP);
         self.regs.fill(0);

@@ -20,7 +20,7 @@ use crate::isa::{Does, Insn, Operand, Reg, Sign};
 use crate::limits::{FRAME_STACK_LEN, FUEL_MAY_GOTO};
 use crate::run::Run;
 use crate::trap::{Trap, TrapKind};
-use call::Frames;
+use call::{Bottom, Frames};
 use watch::Watch;
 
 /// Runs a program to its end or its trap.
@@ -46,6 +46,7 @@ pub fn run_callback(linked: &Linked, run: &mut Run<'_>, start: usize, args: [u64
     let mut machine = Machine::new(linked, run, &guard);
     machine.regs[1..=5].copy_from_slice(&args);
     machine.watch.is_called_back();
+    machine.frames.bottom = Bottom::Callback;
     machine.run.head.program = u64::from(linked.id());
     machine.pc = start;
     let end = machine.enter_function().and_then(|()| machine.execute());
@@ -218,6 +219,12 @@ impl<'m, 'w> Machine<'m, 'w> {
     }
 
     fn finish(mut self, trap: Option<TrapKind>) -> Outcome {
+        let mut trap = trap;
+        if let Some(TrapKind::Thrown { cookie }) = trap {
+            self.regs[0] = cookie;
+            (self.run.head.fuel, self.run.head.tail_calls) = (0, 0);
+            trap = None;
+        }
         if trap.is_none() {
             self.watch.ends(self.run);
         }

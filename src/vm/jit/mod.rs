@@ -42,6 +42,7 @@ pub use translate::TranslateError;
 use super::{Linked, Outcome, TrapAt};
 use crate::limits::FRAME_STACK_LEN;
 use crate::run::{Run, code_handle};
+use crate::trap::TrapKind;
 use activation::{Entry, Left, Stopped};
 use code::Code;
 
@@ -130,16 +131,18 @@ impl<H: Hooks> Native<H> {
     #[cold]
     fn stopped(run: &mut Run<'_>, stops: &[Stopped]) -> Outcome {
         let [innermost, ..] = stops else { unreachable!("who stopped did so somewhere") };
-        run.trap = Some(innermost.trap.kind);
-        run.head.r0 = 0;
+        let kind = innermost.trap.kind;
+        let (r0, trap) = if let TrapKind::Thrown { cookie } = kind { (cookie, None) } else { (0, Some(kind)) };
+        run.trap = trap;
+        run.head.r0 = r0;
         run.head.fuel = 0;
         let stops: Vec<Stop<'_>> = stops.iter().map(Stopped::stop).collect();
         Outcome {
-            r0: 0,
+            r0,
             fuel_left: 0,
             tail_calls: 0,
             insns: H::executed(&run.head, &stops),
-            trap: Some(TrapAt { program: Arc::clone(innermost.linked.program()), trap: innermost.trap }),
+            trap: trap.map(|_| TrapAt { program: Arc::clone(innermost.linked.program()), trap: innermost.trap }),
         }
     }
 }

@@ -469,6 +469,11 @@ fn fragments_of_frames_are_reached_and_changed_as_in_the_kernel() {
 }
 
 #[test]
+fn exceptions_end_runs_as_in_the_kernel() {
+    compare_builds("tests/programs/exceptions.c", "v1", &["throws", "jumps"], &[]);
+}
+
+#[test]
 fn a_balancer_of_tail_calls_rewrites_as_in_the_kernel() {
     let programs = ["balance", "backend_0", "backend_1", "backend_local"];
     compare_builds("src/cli/demo/balancer.c", "v1", &programs, &[]);

@@ -192,6 +192,10 @@ impl<H: Hooks> Body<'_, '_, H> {
         self.builder.switch_to_block(hit);
         self.builder.seal_block(hit);
         self.source.hooks.tail_call(&mut self.builder, self.kept, pc);
+        if self.role != Role::Program {
+            let left = self.number(1);
+            self.builder.ins().store(HOST, left, self.run, field(offset_of!(Head, left_subprogram)));
+        }
         if linked.program().kind() == ProgramKind::Raw {
             let none = self.number(0);
             self.builder.ins().store(HOST, none, self.run, field(offset_of!(Head, arg2)));

@@ -126,6 +126,7 @@ pub(super) fn translate<H: Hooks>(
         cage,
         fp,
         kept,
+        role: part.role,
         builder,
     };
     body.enter(part, &params);
@@ -155,6 +156,7 @@ struct Body<'a, 'b, H: Hooks> {
     cage: Value,
     fp: Value,
     kept: H::Kept,
+    role: Role,
     builder: FunctionBuilder<'b>,
 }
 
