@@ -106,7 +106,7 @@ impl<'w, P: Port> Turn<'w, P> {
     /// to the next turn then: a frame is counted as received when it is judged.
     pub(super) fn turn<B: Probe>(&mut self, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) -> usize {
         // One pin a burst: whoever deletes a map element or swaps a program waits for this turn at most.
-        let _quiet_after = crossbeam::epoch::pin();
+        self.run.begin_burst();
         self.port.recv(&mut self.pool, &mut self.burst);
         let refused = self.burst.take_refused();
         self.tally.runt += refused.runt;
@@ -129,6 +129,7 @@ impl<'w, P: Port> Turn<'w, P> {
         let judged = waiting - self.burst.count();
         let sent = self.send_from_outbox();
         self.copy_port_counts();
+        self.run.end_burst();
         let moved = judged + sent + usize::from(refused.total() > 0);
         self.tally.turns += u64::from(moved > 0);
         moved

@@ -36,6 +36,7 @@ pub use timers::{Code, Due, TimerClock, TimerPlace, Timers};
 pub use window::Window;
 pub use world::{Clock, TraceSink, World};
 
+use crossbeam::epoch::{self, Guard};
 use sockets::References;
 
 use crate::limits::{FRAME_STACK_LEN, FUEL_DEFAULT, PROGRAM_SLOTS_MAX, STACK_LEN, TUNNEL_OPTIONS_LEN_MAX};
@@ -163,6 +164,19 @@ pub struct Run<'w> {
     pub random: u64,
     /// What verify mode noticed.
     pub findings: Vec<Finding>,
+    /// Whether anything but the head may have been written since the run was made ready.
+    used: Used,
+    /// Held from the first frame of a burst to its last.
+    burst: Option<Guard>,
+}
+
+/// Whether a run has left something to clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Used {
+    /// Generated code alone ran, and called no helper.
+    No,
+    /// A helper was called, or the interpreter ran.
+    Yes,
 }
 
 impl<'w> Run<'w> {
@@ -210,6 +224,8 @@ impl<'w> Run<'w> {
             work_left: FUEL_DEFAULT,
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(worker.0),
             findings: Vec::new(),
+            used: Used::Yes,
+            burst: None,
         }
     }
 
@@ -220,22 +236,53 @@ impl<'w> Run<'w> {
     }
 
     /// Makes the run ready for the next frame: budgets full, nothing redirected, nothing found.
+    #[inline]
     pub fn reset(&mut self, fuel: u64) {
         self.head.fuel = fuel;
         self.work_left = fuel;
         self.head.tail_calls = 0;
         self.head.left_subprogram = 0;
         self.head.r0 = 0;
+        self.trap = None;
+        if self.used == Used::Yes {
+            self.clear();
+            self.used = Used::No;
+        }
+    }
+
+    fn clear(&mut self) {
         self.redirect = None;
         self.copies.clear();
         self.callback = None;
         self.callback_depth = 0;
-        self.trap = None;
         self.findings.clear();
         self.assigned = None;
         self.sockets.clear();
         self.dynptrs.clear();
         self.discard_records();
+    }
+
+    /// Notes that more than generated code runs now: engines say so before they call a helper.
+    #[inline]
+    pub fn touch(&mut self) {
+        self.used = Used::Yes;
+    }
+
+    /// Begins a burst: until its end, runs need not ask each for maps and programs to stay.
+    pub fn begin_burst(&mut self) {
+        self.burst = Some(epoch::pin());
+    }
+
+    /// Ends a burst: what was deleted or unloaded during it may go now.
+    pub fn end_burst(&mut self) {
+        self.burst = None;
+    }
+
+    /// Whether maps and programs stay until the end of a burst.
+    #[must_use]
+    #[inline]
+    pub fn is_in_burst(&self) -> bool {
+        self.burst.is_some()
     }
 
     /// Zeroes the whole stack, so that a program that forges addresses of it finds nothing of those that ran before.
@@ -250,9 +297,12 @@ impl<'w> Run<'w> {
 
     /// Discards the ring-buffer records that the last program left unfinished, and releases the lock that it holds. Engines
     /// call it at the end of a run.
+    #[inline]
     pub fn discard_records(&mut self) {
-        self.records.discard(self.world);
-        self.release_lock();
+        if self.used == Used::Yes {
+            self.records.discard(self.world);
+            self.release_lock();
+        }
     }
 
     /// Releases the lock that the run holds, if it holds one.

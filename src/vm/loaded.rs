@@ -72,14 +72,11 @@ impl Loaded {
 
     /// Runs it to its end or its trap. The caller has made the run ready: reset, frame bounds, context, stack.
     pub fn run(&self, mode: Mode, run: &mut Run<'_>) -> Outcome {
-        let outcome = match (mode, &self.fast, &self.instrumented) {
+        match (mode, &self.fast, &self.instrumented) {
             (Mode::Fast, Ok(native), _) => native.run(run),
             (Mode::Instrumented, _, Ok(native)) => native.run(run),
             (Mode::Fast | Mode::Instrumented | Mode::Verify, _, _) => interp::run(&self.linked, run),
-        };
-        // What a trap left reserved would stop the reader of a ring buffer.
-        run.discard_records();
-        outcome
+        }
     }
 
     /// Runs one of its functions that can be called back, the one that begins at slot `start`. The caller has made the run
@@ -88,15 +85,13 @@ impl Loaded {
     /// # Panics
     /// If there is no such function: who keeps a function's place had it found.
     pub fn run_callback(&self, mode: Mode, run: &mut Run<'_>, start: usize, args: [u64; 5]) -> Outcome {
-        let outcome = match (mode, &self.fast, &self.instrumented) {
+        match (mode, &self.fast, &self.instrumented) {
             (Mode::Fast, Ok(native), _) => native.run_callback(run, start, args),
             (Mode::Instrumented, _, Ok(native)) => native.run_callback(run, start, args),
             (Mode::Fast | Mode::Instrumented | Mode::Verify, _, _) => {
                 interp::run_callback(&self.linked, run, start, args)
             }
-        };
-        run.discard_records();
-        outcome
+        }
     }
 
     /// What a program array holds of it.

@@ -82,6 +82,7 @@ impl<'m, 'w> Machine<'m, 'w> {
         regs[Reg::R1.index()] = u64::from(run.head.ctx);
         regs[2] = run.head.arg2;
         regs[Reg::FP.index()] = u64::from(run.head.stack_top);
+        run.touch();
         let watch = Watch::new(linked, run);
         Self { linked, run, guard, pc: 0, regs, frames: Frames::default(), watch, insns: 0 }
     }

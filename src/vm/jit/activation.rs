@@ -5,11 +5,14 @@
 //! trap continues at that handler, in the state in which the call would have returned: nothing of the generated code's
 //! frames has a destructor.
 //!
+//! What the fault handler needs of an activation is in thread-local cells without initialiser or destructor, which a signal
+//! handler may touch and which cost an entry next to nothing. The rest is touched by runs that stop alone.
+//!
 //! Invariant: while generated code runs in a thread, and only then, the thread's [`current`] activation is set.
 
 use std::any::Any;
-use std::cell::Cell;
-use std::mem::{MaybeUninit, offset_of};
+use std::cell::{Cell, RefCell};
+use std::mem::offset_of;
 use std::panic;
 use std::ptr;
 use std::sync::{Arc, OnceLock};
@@ -31,14 +34,17 @@ use crate::trap::Trap;
 use crate::vm::Linked;
 
 /// A thread's activation, as the fault handler finds it.
+#[derive(Clone, Copy)]
 pub(super) struct Activation {
     /// The run that was entered.
     pub(super) head: *const Head,
     /// Where a trap continues.
-    pub(super) landing: Landing,
-    /// What the fault handler saw; written by it before it continues at the landing.
-    pub(super) seen: MaybeUninit<Seen>,
-    /// A panic that waits until generated code is left.
+    pub(super) landing: &'static Landing,
+}
+
+/// What waits until generated code is left.
+#[derive(Default)]
+struct Waiting {
     panic: Option<Box<dyn Any + Send>>,
     /// Where a function that a helper called back stopped, innermost first.
     within: Vec<Stopped>,
@@ -95,30 +101,29 @@ impl Stopped {
 }
 
 thread_local! {
-    static CURRENT: Cell<*mut Activation> = const { Cell::new(ptr::null_mut()) };
+    static CURRENT: Cell<Option<Activation>> = const { Cell::new(None) };
+    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
+    static WAITING: RefCell<Waiting> = const { RefCell::new(Waiting { panic: None, within: Vec::new() }) };
 }
 
-/// The activation of this thread, or null. Safe to call in a signal handler: the variable has no initialiser to run.
-pub(super) fn current() -> *mut Activation {
+/// The activation of this thread. Safe to call in a signal handler: the variable has no initialiser to run.
+pub(super) fn current() -> Option<Activation> {
     CURRENT.get()
 }
 
-/// The activation whose generated code called a routine.
-fn caller<'a>() -> &'a mut Activation {
-    let current = current();
-    assert!(!current.is_null(), "routines are called by generated code");
-    // SAFETY: set by `enter`, which is still on the stack below and touches it only when generated code has been left.
-    unsafe { &mut *current }
+/// Notes what the fault handler saw, before it continues at the landing. Safe to call there, as [`current`].
+pub(super) fn has_seen(seen: Seen) {
+    SEEN.set(Some(seen));
 }
 
 /// Keeps a panic until generated code is left.
 pub(super) fn keep_panic(payload: Box<dyn Any + Send>) {
-    caller().panic = Some(payload);
+    WAITING.with_borrow_mut(|waiting| waiting.panic = Some(payload));
 }
 
 /// Keeps where a function that a helper called back stopped: the run stops there, not at the helper's call.
 pub(super) fn keep_stops(within: Vec<Stopped>) {
-    caller().within = within;
+    WAITING.with_borrow_mut(|waiting| waiting.within = within);
 }
 
 /// How generated code was left.
@@ -180,21 +185,15 @@ pub(super) fn prepare() -> Result<(), Box<ModuleError>> {
 ///
 /// # Panics
 /// With the panic of a helper's body, if one did.
+#[inline]
 pub(super) unsafe fn enter(run: &mut Run<'_>, entry: Entry, code: *const u8) -> Left {
     let enter = ENTER.get().expect("whoever translated has prepared");
     let way = match entry {
-        Entry::Program => enter.program,
-        Entry::Callback => enter.callback,
+        Entry::Program => &enter.program,
+        Entry::Callback => &enter.callback,
     };
     let recover = run.head.recover;
-    let mut activation = Activation {
-        head: ptr::from_mut(run).cast(),
-        landing: way.landing,
-        seen: MaybeUninit::uninit(),
-        panic: None,
-        within: Vec::new(),
-    };
-    let outer = CURRENT.replace(&raw mut activation);
+    let outer = CURRENT.replace(Some(Activation { head: ptr::from_mut(run).cast(), landing: &way.landing }));
     // SAFETY: the caller vouches for `code`; the run is borrowed for as long.
     let stopped = unsafe { (way.function)(run, code) };
     CURRENT.set(outer);
@@ -202,15 +201,24 @@ pub(super) unsafe fn enter(run: &mut Run<'_>, entry: Entry, code: *const u8) -> 
     if stopped == 0 {
         return Left::Returned;
     }
-    if let Some(payload) = activation.panic.take() {
+    // SAFETY: the caller keeps the program, and guards what it jumped to.
+    Left::Stopped(unsafe { stops(run) })
+}
+
+/// Where generated code just stopped.
+///
+/// # Safety
+/// The program that stopped has not been dropped since.
+#[cold]
+unsafe fn stops(run: &Run<'_>) -> Vec<Stopped> {
+    let Waiting { panic, mut within } = WAITING.take();
+    if let Some(payload) = panic {
         panic::resume_unwind(payload);
     }
-    // SAFETY: only the fault handler continues at the landing, and it writes this first.
-    let seen = unsafe { activation.seen.assume_init() };
-    // SAFETY: the caller keeps the program, and guards what it jumped to.
-    let stopped = unsafe { Stopped::read(run, &seen) };
-    activation.within.push(stopped);
-    Left::Stopped(activation.within)
+    let seen = SEEN.take().expect("only the fault handler continues at the landing, and it notes this first");
+    // SAFETY: the caller vouches for it.
+    within.push(unsafe { Stopped::read(run, &seen) });
+    within
 }
 
 fn compile() -> Result<Enter, Box<ModuleError>> {

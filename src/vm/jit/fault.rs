@@ -72,19 +72,14 @@ extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, context
 
 /// Continues at the activation's landing, if the signal is a trap of generated code.
 fn divert(signal: libc::c_int, info: &libc::siginfo_t, machine: &mut libc::ucontext_t) -> bool {
-    let activation = activation::current();
-    if activation.is_null() || info.si_code <= 0 {
-        return false;
-    }
+    let Some(activation) = activation::current().filter(|_| info.si_code > 0) else { return false };
     let Ok(at) = usize::try_from(machine.uc_mcontext.gregs[index(libc::REG_RIP)].cast_unsigned()) else { return false };
     // SAFETY: this thread is executing at the address.
     let site = unsafe { code::table_at(at) }.and_then(|table| table.site(at));
     let Some(site) = site else { return false };
     // SAFETY: the kernel fills the address in for these signals.
     let addr = unsafe { info.si_addr() }.addr();
-    // SAFETY: set by this thread's `enter`, which is still on the stack below.
-    let activation = unsafe { &mut *activation };
-    // SAFETY: the run outlives its activation.
+    // SAFETY: set by this thread's `enter`, which is still on the stack below; the run outlives its activation.
     let head = unsafe { &*activation.head };
     let expected = if site.touches_memory() {
         let offset = (addr as u64).wrapping_sub(head.cage_base.addr() as u64).wrapping_add(CAGE_GUARD_LEN);
@@ -95,7 +90,7 @@ fn divert(signal: libc::c_int, info: &libc::siginfo_t, machine: &mut libc::ucont
     if !expected {
         return false;
     }
-    activation.seen.write(Seen { at, addr, registers: Registers::of(machine) });
+    activation::has_seen(Seen { at, addr, registers: Registers::of(machine) });
     let landing = activation.landing;
     let mut set = |register: libc::c_int, value: usize| {
         machine.uc_mcontext.gregs[index(register)] = (value as u64).cast_signed();

@@ -30,6 +30,7 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Not;
 use std::sync::Arc;
 
 use crossbeam::epoch;
@@ -84,6 +85,7 @@ impl<H: Hooks> Native<H> {
     ///
     /// # Panics
     /// If `head.stack_top` is not at a multiple of a frame's length: our mistake. With the panic of a helper's body, if one did.
+    #[inline]
     pub fn run(&self, run: &mut Run<'_>) -> Outcome {
         self.enter(run, Entry::Program, self.code.start())
     }
@@ -99,13 +101,14 @@ impl<H: Hooks> Native<H> {
         self.enter(run, Entry::Callback, code)
     }
 
+    #[inline]
     fn enter(&self, run: &mut Run<'_>, entry: Entry, code: *const u8) -> Outcome {
         assert!(
             run.head.stack_top.is_multiple_of(FRAME_STACK_LEN),
             "the stack of a run is made of frames, r10 its end"
         );
         // Keeps maps and tail-called programs alive to the end of the run.
-        let _guard = epoch::pin();
+        let _guard = run.is_in_burst().not().then(epoch::pin);
         run.trap = None;
         run.head.insns = 0;
         run.head.program = u64::from(self.linked.id());

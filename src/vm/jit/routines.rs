@@ -80,6 +80,7 @@ helper_of!(helper5(a, b, c, d, e) [a, b, c, d, e]);
 
 fn call(run: &mut Run<'_>, args: [u64; 5]) -> Answer {
     let helper = helpers::at(run.head.call_site.helper());
+    run.touch();
     guarded(run, |run| {
         let result = (helper.body)(run, args)?;
         match run.callback.take() {
