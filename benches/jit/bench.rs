@@ -1,0 +1,198 @@
+//! A row on all engines: checked to do the same, then timed in rounds that go from engine to engine.
+
+use std::sync::Arc;
+
+use kumite::vm::{Instance, Mode};
+
+use crate::arguments::Care;
+use crate::build::Built;
+use crate::clock::{Steady, median, runs_in};
+use crate::engine::{Absent, Answer, Column, Engine};
+use crate::kernel_engine::Kernel;
+use crate::machine::{self, Machine};
+use crate::native::Native;
+use crate::probe;
+use crate::rbpf_engines::{Rbpf, Way};
+use crate::rows::Row;
+
+/// Windows that are tried for one that is steady.
+const TRIES: usize = 4;
+
+/// A row's engines, or why it lacks one.
+pub(crate) struct Lane {
+    pub(crate) row: &'static Row,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) engines: Vec<(Column, Result<Box<dyn Engine>, Absent>)>,
+}
+
+impl Lane {
+    pub(crate) fn new(row: &'static Row, built: Built) -> Result<Self, Absent> {
+        let instance = Arc::new(machine::load(row, &built.object)?);
+        let engines = Column::ALL.map(|column| (column, engine(column, row, &built, &instance)));
+        Ok(Self { row, instance, engines: engines.into() })
+    }
+
+    /// Runs every engine on a fresh frame, twice, as what maps hold may make a difference. A peer that is wrong is not timed.
+    ///
+    /// # Panics
+    /// If two of the others differ: nothing is timed then.
+    pub(crate) fn check(&mut self) {
+        let name = self.row.name;
+        let mut first: Option<(Column, Answer)> = None;
+        for (column, engine) in &mut self.engines {
+            if column.is_peer()
+                && let Ok(running) = engine
+                && let Err(why) = probe::survives(&mut **running)
+            {
+                *engine = Err(why);
+            }
+            for _ in 0..2 {
+                let Ok(running) = engine else { break };
+                let difference = match (running.answer(), &first) {
+                    (Err(why), _) => why.to_string(),
+                    (Ok(answer), None) => {
+                        first = Some((*column, answer));
+                        continue;
+                    }
+                    (Ok(answer), Some((_, expected))) if answer == *expected => continue,
+                    (Ok(answer), Some((other, expected))) if answer.value == expected.value => {
+                        format!("leaves another frame than {}", other.name())
+                    }
+                    (Ok(answer), Some((other, expected))) => {
+                        format!("answers {:#x}, {} {:#x}", answer.value, other.name(), expected.value)
+                    }
+                };
+                assert!(column.is_peer(), "{name}: {}: {difference}", column.name());
+                *engine = Err(Absent(difference));
+            }
+        }
+    }
+
+    fn engine(&mut self, column: Column) -> Option<&mut Box<dyn Engine>> {
+        let found = self.engines.iter_mut().find(|(own, _)| *own == column);
+        found.and_then(|(_, engine)| engine.as_mut().ok())
+    }
+}
+
+fn engine(column: Column, row: &Row, built: &Built, instance: &Arc<Instance>) -> Result<Box<dyn Engine>, Absent> {
+    Ok(match column {
+        Column::Kernel => Box::new(Kernel::new(row, built)?),
+        Column::Fast => Box::new(Machine::new(row, instance, Mode::Fast)?),
+        Column::Instrumented => Box::new(Machine::new(row, instance, Mode::Instrumented)?),
+        Column::Verify => Box::new(Machine::new(row, instance, Mode::Verify)?),
+        Column::Unguarded => return Err(Absent::because("kumite cannot leave cage and fuel out")),
+        Column::RbpfJit => Box::new(Rbpf::new(row, built, Way::Jit)?),
+        Column::RbpfCranelift => Box::new(Rbpf::new(row, built, Way::Cranelift)?),
+        Column::RbpfInterpreter => Box::new(Rbpf::new(row, built, Way::Interpreter)?),
+        Column::Native => Box::new(Native::new(row, built.native)?),
+        Column::Scalar => Box::new(Native::new(row, built.scalar)?),
+    })
+}
+
+/// What was measured of a program on an engine, in nanoseconds a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    /// The median.
+    pub(crate) ns: f64,
+    /// The median of what is left when the empty program of the same round is taken off.
+    pub(crate) net_ns: f64,
+    /// The least.
+    pub(crate) least_ns: f64,
+    /// Rounds that count.
+    pub(crate) rounds: usize,
+    /// Windows that did not: wall and thread clock disagreed.
+    pub(crate) discarded: usize,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    rounds: usize,
+    window_ns: f64,
+    /// Of the empty program.
+    beside_ns: f64,
+}
+
+impl Effort {
+    pub(crate) fn of(care: Care) -> Self {
+        match care {
+            Care::Full => Self { rounds: 9, window_ns: 25e6, beside_ns: 8e6 },
+            Care::Quick => Self { rounds: 5, window_ns: 6e6, beside_ns: 2e6 },
+        }
+    }
+}
+
+/// A window that counts, or none after some tries.
+fn window(engine: &mut dyn Engine, runs: u64, discarded: &mut usize) -> Option<f64> {
+    for _ in 0..TRIES {
+        let sample = engine.time(runs);
+        if sample.steady == Steady::Yes {
+            return Some(sample.ns);
+        }
+        *discarded += 1;
+    }
+    None
+}
+
+/// Runs that fill a window, found by doubling.
+fn calibrate(engine: &mut dyn Engine, window_ns: f64) -> u64 {
+    let mut runs = 64;
+    loop {
+        let ns = engine.time(runs).ns;
+        let enough = window_ns / 20.0;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        if ns * runs as f64 >= enough {
+            return runs_in(window_ns, ns);
+        }
+        runs *= 4;
+    }
+}
+
+/// Times every engine of a row; `empty` is the lane of the empty program.
+pub(crate) fn measure(lane: &mut Lane, empty: &mut Lane, effort: Effort) -> Vec<(Column, Result<Cell, Absent>)> {
+    struct Course {
+        column: Column,
+        runs: u64,
+        beside_runs: u64,
+        pairs: Vec<(f64, f64)>,
+        discarded: usize,
+    }
+    let mut courses = Vec::new();
+    for column in Column::ALL {
+        let Some(engine) = lane.engine(column) else { continue };
+        let runs = calibrate(&mut **engine, effort.window_ns);
+        let Some(engine) = empty.engine(column) else { continue };
+        let beside_runs = calibrate(&mut **engine, effort.beside_ns);
+        courses.push(Course { column, runs, beside_runs, pairs: Vec::new(), discarded: 0 });
+    }
+    for round in 0..effort.rounds {
+        // Another one begins each time, so that none always follows the same.
+        let count = courses.len().max(1);
+        courses.rotate_left(round % count);
+        for course in &mut courses {
+            let Some(engine) = lane.engine(course.column) else { continue };
+            let Some(ns) = window(&mut **engine, course.runs, &mut course.discarded) else { continue };
+            let Some(engine) = empty.engine(course.column) else { continue };
+            let Some(beside) = window(&mut **engine, course.beside_runs, &mut course.discarded) else { continue };
+            course.pairs.push((ns, beside));
+        }
+    }
+    let cell = |column: Column, missing: Option<&Absent>| {
+        if let Some(why) = missing {
+            return Err(why.clone());
+        }
+        let course = courses.iter().find(|course| course.column == column);
+        let course = course.ok_or_else(|| Absent::because("there is no empty program to take off"))?;
+        let all: Vec<f64> = course.pairs.iter().map(|(ns, _)| *ns).collect();
+        let net: Vec<f64> = course.pairs.iter().map(|(ns, beside)| ns - beside).collect();
+        let none = || Absent::because("no window was steady; measure on a quieter machine");
+        Ok(Cell {
+            ns: median(&all).ok_or_else(none)?,
+            net_ns: median(&net).ok_or_else(none)?,
+            least_ns: all.iter().copied().fold(f64::INFINITY, f64::min),
+            rounds: all.len(),
+            discarded: course.discarded,
+        })
+    };
+    lane.engines.iter().map(|(column, engine)| (*column, cell(*column, engine.as_ref().err()))).collect()
+}

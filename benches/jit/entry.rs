@@ -1,0 +1,63 @@
+//! What it costs to enter a program: the empty one, whole and in parts.
+
+use std::hint::black_box;
+
+use kumite::limits::FUEL_DEFAULT;
+use kumite::vm::Mode;
+use serde_json::{Value, json};
+
+use crate::arguments::Care;
+use crate::bench::Lane;
+use crate::clock::{self, Sample, Steady, median};
+use crate::engine::Absent;
+use crate::machine::{Bench, Machine, in_bursts};
+
+/// Nanoseconds a run of the empty program in fast mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// The judge asked, the run made ready before: what its row says.
+    pub(crate) whole_ns: f64,
+    /// Of that, the run made ready.
+    pub(crate) reset_ns: f64,
+    /// With bounds and context written as well: what a turn does before the verdict.
+    pub(crate) turn_ns: f64,
+}
+
+/// Times the three, round by round.
+pub(crate) fn measure(empty: &Lane, care: Care) -> Result<Entry, Absent> {
+    let (rounds, runs) = match care {
+        Care::Full => (15, 1_000_000),
+        Care::Quick => (5, 200_000),
+    };
+    let mut machine = Machine::new(empty.row, &empty.instance, Mode::Fast)?;
+    let mut bench = Bench::new(empty.row.frame())?;
+    let mut times: [Vec<f64>; 3] = Default::default();
+    machine.time_turns(runs);
+    for _ in 0..rounds {
+        let reset = clock::sample(runs, || in_bursts(runs, || black_box(&mut bench.run).reset(FUEL_DEFAULT)));
+        let whole = clock::sample(runs, || machine.run(runs));
+        let turn = machine.time_turns(runs);
+        for (times, Sample { ns, steady }) in times.iter_mut().zip([whole, reset, turn]) {
+            if steady == Steady::Yes {
+                times.push(ns);
+            }
+        }
+    }
+    let unsteady = || Absent::because("no window was steady");
+    let [whole_ns, reset_ns, turn_ns] = times.map(|times| median(&times).ok_or_else(unsteady));
+    Ok(Entry { whole_ns: whole_ns?, reset_ns: reset_ns?, turn_ns: turn_ns? })
+}
+
+impl Entry {
+    pub(crate) fn print(&self) {
+        println!(
+            "\nEntry of the empty program in fast mode: {:.2} ns, of which {:.2} ns make the run ready; a turn, with bounds and \
+             context: {:.2} ns",
+            self.whole_ns, self.reset_ns, self.turn_ns
+        );
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({ "whole_ns": self.whole_ns, "reset_ns": self.reset_ns, "turn_ns": self.turn_ns })
+    }
+}
