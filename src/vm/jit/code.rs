@@ -163,6 +163,12 @@ impl Code {
         self.table.len
     }
 
+    /// The instructions.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the bytes are the program's code, which is mapped, readable and immutable while this lives.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
+    }
+
     /// Its functions that helpers call back.
     pub(super) fn callbacks(&self) -> &Callbacks {
         &self.callbacks

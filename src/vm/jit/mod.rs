@@ -79,6 +79,12 @@ impl<H: Hooks> Native<H> {
         self.code.len()
     }
 
+    /// Its machine code, for who wants to read it.
+    #[must_use]
+    pub fn machine_code(&self) -> &[u8] {
+        self.code.bytes()
+    }
+
     /// Runs the program to its end or its trap.
     ///
     /// The caller has made the run ready: [`Run::reset`], frame bounds, context, stack.
