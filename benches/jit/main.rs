@@ -8,6 +8,7 @@ mod arguments;
 mod bench;
 mod build;
 mod clock;
+mod dump;
 mod engine;
 mod entry;
 mod kernel_engine;
@@ -24,7 +25,7 @@ mod table;
 mod tables;
 mod translation;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kumite::vm::Mode;
@@ -82,7 +83,7 @@ fn bench(arguments: &Arguments, clang: &str) -> Result<(), Absent> {
             println!("{} programs do the same on every engine", lanes.len());
             return Ok(());
         }
-        Task::Dump => return Ok(()),
+        Task::Dump => return lanes.iter().try_for_each(|lane| dump::write(lane, &folder())),
         Task::Measure => {}
     }
 
@@ -130,9 +131,14 @@ fn bench(arguments: &Arguments, clang: &str) -> Result<(), Absent> {
     Ok(())
 }
 
+/// Where results go.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("jit")
+}
+
 /// Writes the JSON beside the other files of the build.
 fn write(all: &serde_json::Value) -> Result<(), Absent> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("jit");
+    let folder = folder();
     std::fs::create_dir_all(&folder).map_err(Absent::because)?;
     let path = folder.join("table.json");
     let text = serde_json::to_string_pretty(all).map_err(Absent::because)?;

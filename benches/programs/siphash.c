@@ -14,14 +14,12 @@ PROGRAM(siphash)
 	u64 *at = (void *)(START(ctx) + PAYLOAD), *end = (void *)END(ctx);
 	u64 v0 = 0x736f6d6570736575, v1 = 0x646f72616e646f6d, v2 = 0x6c7967656e657261, v3 = 0x7465646279746573;
 
-	if (at + 2 > end)
+	if (at + 10 > end)
 		return SHORT_PACKET;
 	v0 ^= at[0], v1 ^= at[1], v2 ^= at[0], v3 ^= at[1];
 	at += 2;
 #pragma clang loop unroll(disable)
 	for (int word = 0; word < 8; word++) {
-		if (at + 1 > end)
-			return SHORT_PACKET;
 		v3 ^= *at;
 		ROUND_OF(v0, v1, v2, v3);
 		ROUND_OF(v0, v1, v2, v3);
