@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "unguarded")]
+use kumite::vm::jit::unguarded::{Bare, Unfueled, Unmasked};
 use kumite::vm::{Instance, Mode};
 
 use crate::arguments::Care;
@@ -14,15 +16,20 @@ use crate::native::Native;
 use crate::probe;
 use crate::rbpf_engines::{Rbpf, Way};
 use crate::rows::Row;
+#[cfg(feature = "unguarded")]
+use crate::unguarded::Unguarded;
 
 /// Windows that are tried for one that is steady.
 const TRIES: usize = 4;
 
-/// A row's engines, or why it lacks one.
+/// An engine, or why there is none.
+type Place = Result<Box<dyn Engine>, Absent>;
+
+/// A row on all engines.
 pub(crate) struct Lane {
     pub(crate) row: &'static Row,
     pub(crate) instance: Arc<Instance>,
-    pub(crate) engines: Vec<(Column, Result<Box<dyn Engine>, Absent>)>,
+    pub(crate) engines: Vec<(Column, Place)>,
 }
 
 impl Lane {
@@ -74,13 +81,22 @@ impl Lane {
     }
 }
 
-fn engine(column: Column, row: &Row, built: &Built, instance: &Arc<Instance>) -> Result<Box<dyn Engine>, Absent> {
+fn engine(column: Column, row: &Row, built: &Built, instance: &Arc<Instance>) -> Place {
     Ok(match column {
         Column::Kernel => Box::new(Kernel::new(row, built)?),
         Column::Fast => Box::new(Machine::new(row, instance, Mode::Fast)?),
         Column::Instrumented => Box::new(Machine::new(row, instance, Mode::Instrumented)?),
         Column::Verify => Box::new(Machine::new(row, instance, Mode::Verify)?),
-        Column::Unguarded => return Err(Absent::because("kumite cannot leave cage and fuel out")),
+        #[cfg(feature = "unguarded")]
+        Column::Unfueled => Box::new(Unguarded::<Unfueled>::new(row, instance)?),
+        #[cfg(feature = "unguarded")]
+        Column::Unmasked => Box::new(Unguarded::<Unmasked>::new(row, instance)?),
+        #[cfg(feature = "unguarded")]
+        Column::Bare => Box::new(Unguarded::<Bare>::new(row, instance)?),
+        #[cfg(not(feature = "unguarded"))]
+        Column::Unfueled | Column::Unmasked | Column::Bare => {
+            return Err(Absent::because("bench with `--features unguarded`"));
+        }
         Column::RbpfJit => Box::new(Rbpf::new(row, built, Way::Jit)?),
         Column::RbpfCranelift => Box::new(Rbpf::new(row, built, Way::Cranelift)?),
         Column::RbpfInterpreter => Box::new(Rbpf::new(row, built, Way::Interpreter)?),

@@ -24,6 +24,8 @@ mod statistics;
 mod table;
 mod tables;
 mod translation;
+#[cfg(feature = "unguarded")]
+mod unguarded;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -15,6 +15,9 @@ pub trait Hooks: Sized + Send + Sync + 'static {
     /// Its place among the code tables of program arrays.
     const CODE_TABLE: usize;
 
+    /// What its code is kept safe by.
+    const SAFETY: Safety = Safety::WHOLE;
+
     /// Values that the hooks of one function keep.
     type Kept: Copy;
 
@@ -39,6 +42,40 @@ pub trait Hooks: Sized + Send + Sync + 'static {
     /// Instructions that the run has executed, in modes that count them. `stops`: where it stopped early, and the calls of
     /// helpers that had called back there.
     fn executed(head: &Head, stops: &[Stop<'_>]) -> Option<u64>;
+}
+
+/// What code is kept safe by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// Whether what is executed is paid for.
+    pub fuel: Fuel,
+    /// Whether addresses are kept in the cage.
+    pub addresses: Addresses,
+}
+
+impl Safety {
+    /// All that every mode has.
+    pub const WHOLE: Self = Self { fuel: Fuel::Charged, addresses: Addresses::Masked };
+}
+
+/// Whether what is executed is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fuel {
+    /// It is; what cannot be paid is a trap.
+    Charged,
+    /// It is not: a loop without end has none. For benches.
+    #[cfg(feature = "unguarded")]
+    Free,
+}
+
+/// Whether addresses are kept in the cage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// They are cut off to the cage's 32 bits.
+    Masked,
+    /// They are taken as they come, and lead anywhere. For benches.
+    #[cfg(feature = "unguarded")]
+    Trusted,
 }
 
 /// Where a run stopped early.

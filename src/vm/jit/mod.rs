@@ -26,6 +26,8 @@ mod routines;
 mod stop;
 mod target;
 mod translate;
+#[cfg(feature = "unguarded")]
+pub mod unguarded;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,7 @@ use crossbeam::epoch;
 
 pub use code::CodeError;
 pub use counting::{Counting, Counts, HelperCount, TailCallCount};
-pub use hooks::{Hooks, NoHooks, Stop, StopAt};
+pub use hooks::{Addresses, Fuel, Hooks, NoHooks, Safety, Stop, StopAt};
 pub use translate::TranslateError;
 
 use super::{Linked, Outcome, TrapAt};

@@ -12,7 +12,7 @@ use super::Body;
 use super::arithmetic::size_type;
 use crate::isa::{Atomic, Fetch, Insn, Operand, Reg, Sign, Size};
 use crate::vm::jit::facts::{Fact, frame_offset};
-use crate::vm::jit::hooks::Hooks;
+use crate::vm::jit::hooks::{Addresses, Hooks};
 use crate::vm::jit::stop;
 
 /// A place in the cage: a host address and an offset that the access adds.
@@ -28,7 +28,8 @@ impl<H: Hooks> Body<'_, '_, H> {
             return Place { at: self.builder.ins().iadd(self.cage, self.fp), off };
         }
         let value = self.reg(base);
-        let index = if base == Reg::FP { value } else { self.zext32(value) };
+        let masked = base != Reg::FP && H::SAFETY.addresses == Addresses::Masked;
+        let index = if masked { self.zext32(value) } else { value };
         Place { at: self.builder.ins().iadd(self.cage, index), off: off.into() }
     }
 

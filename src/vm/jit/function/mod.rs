@@ -24,7 +24,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use super::bytes::Bytes;
 use super::callbacks::Callbacks;
 use super::facts::{ARGUMENTS, Effects, Fact, Facts, Role, State};
-use super::hooks::Hooks;
+use super::hooks::{Fuel, Hooks};
 use super::outline::Outline;
 use super::stop;
 use super::target;
@@ -350,7 +350,7 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     /// Takes fuel; what cannot be paid is a trap.
     fn pay(&mut self, slots: u64, code: ir::TrapCode) {
-        if slots == 0 {
+        if slots == 0 || H::SAFETY.fuel != Fuel::Charged {
             return;
         }
         let spent = self.builder.use_var(self.spent);

@@ -178,3 +178,14 @@ fn an_object_whose_program_is_in_an_array_that_it_uses_leaves_nothing_behind() {
     let (used, regions) = code::usage();
     assert!(used < LEAK && regions <= 2, "{used} bytes in {regions} regions");
 }
+
+#[test]
+fn machine_code_is_read_as_it_was_translated() {
+    let world = world();
+    let text = "r0 = 0x12345678\nexit";
+    let native = Native::<NoHooks>::translate(&link(&world, "main", text, &Maps::new())).expect("translated");
+    let code = native.machine_code();
+    assert_eq!(code.len(), native.code_len());
+    let constant = 0x1234_5678u32.to_le_bytes();
+    assert!(code.windows(4).any(|bytes| bytes == constant), "{code:x?}");
+}
