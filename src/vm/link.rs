@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -103,6 +104,8 @@ pub struct Linked {
     program: Arc<Program>,
     world: Arc<World>,
     insns: Box<[Insn]>,
+    /// What the slots before each are worth in fuel; one more than slots.
+    prices: Box<[u64]>,
     maps: Box<[(MapId, Arc<dyn Map>)]>,
     /// Where functions begin whose address the program takes, ascending.
     callbacks: Box<[usize]>,
@@ -121,11 +124,12 @@ impl Linked {
     ) -> Result<Self, LinkError> {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let insns = program.insns().iter().enumerate().map(|(pc, insn)| bind(&program, pc, insn, &maps));
-        let insns = insns.collect::<Result<_, _>>()?;
+        let insns: Box<[Insn]> = insns.collect::<Result<_, _>>()?;
+        let prices = prices(&insns);
         let pcs = program.insns().iter().enumerate().filter(|(_, insn)| insn.does == Does::LoadCodeAddr);
         let callbacks: BTreeSet<usize> = pcs.map(|(pc, _)| code_target(&program, pc)).collect();
         let callbacks = callbacks.into_iter().collect();
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, maps, callbacks, _kept: None })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, prices, maps, callbacks, _kept: None })
     }
 
     /// Keeps something for as long as this program lives: its maps' places in the world's table.
@@ -158,6 +162,15 @@ impl Linked {
         &self.insns
     }
 
+    /// What the slots of a range are worth in fuel: one each, and the costs of the helpers that they call by number.
+    ///
+    /// # Panics
+    /// If the range is not one of the program's slots.
+    #[must_use]
+    pub fn price(&self, slots: Range<usize>) -> u64 {
+        self.prices[slots.end] - self.prices[slots.start]
+    }
+
     /// Its maps with their numbers, in the object's order.
     #[must_use]
     pub fn maps(&self) -> &[(MapId, Arc<dyn Map>)] {
@@ -181,6 +194,17 @@ impl Linked {
     pub fn own_map(&self, handle: u64) -> Option<&Arc<dyn Map>> {
         self.maps.iter().find(|(id, _)| MapTable::handle(*id) == handle).map(|(_, map)| map)
     }
+}
+
+/// What the slots before each one are worth.
+fn prices(insns: &[Insn]) -> Box<[u64]> {
+    let mut sum = 0;
+    let after = insns.iter().map(|insn| {
+        let index = usize::try_from(insn.imm).ok().filter(|_| insn.does == Does::CallHelper);
+        sum += 1 + index.map_or(0, |index| u64::from(helpers::HELPERS[index].cost));
+        sum
+    });
+    [0].into_iter().chain(after).collect()
 }
 
 fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)]) -> Result<Insn, LinkError> {

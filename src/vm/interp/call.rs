@@ -66,11 +66,11 @@ impl<'m> Machine<'m, '_> {
     pub(super) fn call_reg(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
         let number = self.reg(insn.dst);
         let (_, helper) = helpers::by_register(number, self.run.kind).ok_or(TrapKind::NoHelper { number })?;
+        self.pay(u64::from(helper.cost))?;
         self.call_body(helper)
     }
 
     fn call_body(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
-        self.pay(u64::from(helper.cost))?;
         let args = [self.regs[1], self.regs[2], self.regs[3], self.regs[4], self.regs[5]];
         self.watch.before_helper(helper, &self.regs, self.run);
         let result = (helper.body)(self.run, args)?;
@@ -169,7 +169,6 @@ impl<'m> Machine<'m, '_> {
         let allowed = self.run.head.tail_calls < TAIL_CALLS_MAX;
         let slot = if allowed { array.slot(index, self.guard) } else { None };
         let Some(slot) = slot else {
-            self.pay(u64::from(helper.cost))?;
             let missed = Errno::ENOENT.to_r0();
             self.watch.after_helper(helper, [0; 5], missed, self.run);
             self.set(Reg::R0, missed);

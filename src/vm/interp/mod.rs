@@ -183,12 +183,12 @@ impl<'m, 'w> Machine<'m, 'w> {
         }
     }
 
-    /// Takes a jump; one that leads backwards, or to itself, costs the slots that it repeats.
+    /// Takes a jump; one that leads backwards, or to itself, costs what the slots are worth that it repeats.
     fn jump(&mut self, insn: &Insn) -> Result<Next, TrapKind> {
         let target = insn.target(self.pc).and_then(|target| usize::try_from(target).ok());
         let target = target.expect("a jump lands in its subprogram: the program was checked");
         if target <= self.pc {
-            self.pay((self.pc - target + 1) as u64)?;
+            self.pay(self.linked.price(target..self.pc + 1))?;
         }
         Ok(Next::At(target))
     }
@@ -203,7 +203,7 @@ impl<'m, 'w> Machine<'m, 'w> {
     fn enter_function(&mut self) -> Result<(), TrapKind> {
         let functions = self.linked.program().functions();
         let function = &functions[functions.partition_point(|function| function.start <= self.pc) - 1];
-        self.pay((function.end - function.start) as u64)?;
+        self.pay(self.linked.price(function.start..function.end))?;
         let stack = self.reg(Reg::FP) - u64::from(FRAME_STACK_LEN);
         let zeroed = self.run.world.cage.fill(stack, u64::from(FRAME_STACK_LEN), 0);
         zeroed.expect("the caller of a run gives it a stack");

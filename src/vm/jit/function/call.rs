@@ -1,6 +1,6 @@
 //! Calls of helpers, subprograms and programs.
 //!
-//! Invariant: every call pays first; a tail call that is taken leaves nothing of its function behind.
+//! Invariant: a tail call that is taken leaves nothing of its function behind.
 
 use std::mem::offset_of;
 
@@ -33,9 +33,8 @@ impl<H: Hooks> Body<'_, '_, H> {
     pub(super) fn call_helper(&mut self, pc: usize, insn: &Insn) {
         let helper = helper(insn);
         if helper.id == TAIL_CALL {
-            return self.tail_call(pc, helper);
+            return self.tail_call(pc);
         }
-        self.pay(helper.cost.into(), stop::FUEL);
         let r0 = if let Some((key, layout)) = self.known_lookup(helper) {
             self.element(key, layout)
         } else {
@@ -167,7 +166,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// `bpf_tail_call(ctx, program array, index)`: jumps, or falls through.
-    fn tail_call(&mut self, pc: usize, helper: &Helper) {
+    fn tail_call(&mut self, pc: usize) {
         let [ctx, handle, index] = [1, 2, 3].map(|number| self.reg(Reg::new(number).expect("a register")));
         let index = self.builder.ins().ireduce(I32, index);
         let tail_calls = self.builder.use_var(self.tail_calls);
@@ -207,7 +206,6 @@ impl<H: Hooks> Body<'_, '_, H> {
         self.builder.ins().return_call_indirect(signature, code, &args);
         self.builder.switch_to_block(miss);
         self.builder.seal_block(miss);
-        self.pay(helper.cost.into(), stop::FUEL);
         let r0 = self.number(Errno::ENOENT.to_r0().cast_signed());
         self.set(Reg::R0, r0);
         self.clobber_arguments();

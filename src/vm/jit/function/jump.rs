@@ -1,17 +1,25 @@
 //! Jumps. RFC 9669, section 4.3.
 //!
+//! A jump forward to a few instructions that end the function gets a copy of them, away from the rest: a loop does not
+//! carry what they return through its blocks, and goes on in a straight line.
+//!
 //! Invariant: a jump to the same or an earlier slot pays for the slots that it repeats, and only where it is taken.
 
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{Block, InstBuilder, Value};
+use std::ops::Range;
 
-use super::Body;
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use cranelift_codegen::ir::{Block, InstBuilder, InstructionData, Value};
+
 use super::arithmetic::width_type;
-use crate::isa::{Cond, Insn, Operand, Width};
+use super::{Body, location};
+use crate::isa::{Alu, Cond, Does, Insn, Operand, Width};
 use crate::limits::FUEL_MAY_GOTO;
 use crate::vm::jit::hooks::Hooks;
 use crate::vm::jit::outline::jump_target;
 use crate::vm::jit::stop;
+
+/// Instructions that are copied to where a jump leads to them, the one that leaves the function included.
+const COPIED_MAX: usize = 4;
 
 impl<H: Hooks> Body<'_, '_, H> {
     /// The block that begins at a leader.
@@ -22,6 +30,11 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     pub(super) fn goto(&mut self, pc: usize, insn: &Insn) {
         let target = target(pc, insn);
+        if target > pc
+            && let Some(end) = self.end_at(target)
+        {
+            return self.copy_of(target..end);
+        }
         self.pay_back(pc, target);
         let block = self.block(target);
         self.builder.ins().jump(block, &[]);
@@ -29,7 +42,7 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     fn pay_back(&mut self, pc: usize, target: usize) {
         if target <= pc {
-            self.pay((pc - target + 1) as u64, stop::FUEL);
+            self.pay(self.source.linked.price(target..pc + 1), stop::FUEL);
         }
     }
 
@@ -37,12 +50,56 @@ impl<H: Hooks> Body<'_, '_, H> {
     fn goto_if(&mut self, pc: usize, insn: &Insn, condition: Value) {
         let next = self.block(pc + 1);
         let to = target(pc, insn);
-        let taken = if to <= pc { self.builder.create_block() } else { self.block(to) };
-        self.builder.ins().brif(condition, taken, &[], next, &[]);
         if to <= pc {
+            let taken = self.builder.create_block();
+            self.builder.ins().brif(condition, taken, &[], next, &[]);
             self.builder.switch_to_block(taken);
             self.builder.seal_block(taken);
             self.goto(pc, insn);
+        } else {
+            let end = self.end_at(to);
+            let taken = if end.is_some() { self.builder.create_block() } else { self.block(to) };
+            self.unless(condition, next, taken);
+            if let Some(end) = end {
+                self.builder.switch_to_block(taken);
+                self.builder.seal_block(taken);
+                self.builder.set_cold_block(taken);
+                self.copy_of(to..end);
+            }
+        }
+    }
+
+    /// Goes on at `next` unless `condition` is not zero. Cranelift places the first block that a branch names behind it: the
+    /// compiler of the program meant the next slot to be there.
+    fn unless(&mut self, condition: Value, next: Block, taken: Block) {
+        let compared = self.builder.func.dfg.value_def(condition).inst().map(|inst| self.builder.func.dfg.insts[inst]);
+        let not = match compared {
+            Some(InstructionData::IntCompare { cond, args: [a, b], .. }) => {
+                self.builder.ins().icmp(cond.complement(), a, b)
+            }
+            _ => self.builder.ins().icmp_imm_u(IntCC::Equal, condition, 0),
+        };
+        self.builder.ins().brif(not, next, &[], taken, &[]);
+    }
+
+    /// Where the few simple instructions at a leader end the function, the slot behind them.
+    fn end_at(&self, leader: usize) -> Option<usize> {
+        let insns = &self.source.linked.insns()[leader..self.end];
+        let count = insns.iter().take(COPIED_MAX).position(|insn| insn.does == Does::Exit)?;
+        let simple = |insn: &Insn| matches!(insn.does, Does::Alu(_, Alu::Mov, _) | Does::LoadImm64 | Does::SecondSlot);
+        let leads = (leader + 1..=leader + count).any(|pc| self.source.outline.is_leader(pc));
+        (insns[..count].iter().all(simple) && !leads).then_some(leader + count + 1)
+    }
+
+    /// Translates these slots, the last of which leaves the function, once more.
+    fn copy_of(&mut self, slots: Range<usize>) {
+        let source = self.source;
+        for (pc, insn) in source.linked.insns().iter().enumerate().take(slots.end).skip(slots.start) {
+            self.builder.set_srcloc(location(pc));
+            if insn.does != Does::SecondSlot {
+                source.hooks.insn(&mut self.builder, self.run, self.kept, pc);
+            }
+            self.insn(pc, insn);
         }
     }
 

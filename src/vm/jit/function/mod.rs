@@ -163,7 +163,7 @@ struct Body<'a, 'b, H: Hooks> {
 impl<H: Hooks> Body<'_, '_, H> {
     /// Pays for the function, zeroes its stack and its registers, goes to its first instruction.
     fn enter(&mut self, part: Part, params: &[Value]) {
-        self.pay((self.end - self.start) as u64, stop::ENTRY_FUEL);
+        self.pay(self.source.linked.price(self.start..self.end), stop::ENTRY_FUEL);
         let zero = self.source.zero.unwrap_or(self.facts.effects.zero);
         self.zero(&zero);
         let none = self.number(0);

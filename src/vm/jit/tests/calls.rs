@@ -196,7 +196,7 @@ fn lookups_in_arrays_give_what_the_helper_gives() {
 }
 
 #[test]
-fn a_lookup_compiled_inline_pays_like_a_call_and_clears_the_arguments() {
+fn a_lookup_compiled_inline_costs_what_a_call_costs_and_clears_the_arguments() {
     let world = world();
     let place = Place::new(&world);
     let maps = vec![map(&world, MapKind::ARRAY, 8, 5)];
@@ -207,7 +207,7 @@ fn a_lookup_compiled_inline_pays_like_a_call_and_clears_the_arguments() {
     assert_eq!(outcome.r0, 0);
     let used = FUEL_DEFAULT - outcome.fuel_left;
     let trap = place.agree(&known, used - 1).trap.expect("a trap").trap;
-    assert_eq!((trap.kind, trap.pc), (TrapKind::Fuel, 7));
+    assert_eq!((trap.kind, trap.pc), (TrapKind::Fuel, 0), "at the entry of the function");
 }
 
 #[test]
