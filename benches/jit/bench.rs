@@ -8,8 +8,8 @@ use kumite::vm::{Instance, Mode};
 
 use crate::arguments::Care;
 use crate::build::Built;
-use crate::clock::{Steady, median, runs_in};
-use crate::engine::{Absent, Answer, Column, Engine};
+use crate::clock::{float, median, runs_in, window};
+use crate::engine::{Absent, Answer, Column, Engine, Grain};
 use crate::kernel_engine::Kernel;
 use crate::machine::{self, Machine};
 use crate::native::Native;
@@ -19,8 +19,8 @@ use crate::rows::Row;
 #[cfg(feature = "unguarded")]
 use crate::unguarded::Unguarded;
 
-/// Windows that are tried for one that is steady.
-const TRIES: usize = 4;
+/// A piece of a window: shorter than the scheduler's slice, long beside what it takes to read a clock.
+const PIECE_NS: f64 = 1e6;
 
 /// An engine, or why there is none.
 type Place = Result<Box<dyn Engine>, Absent>;
@@ -116,7 +116,7 @@ pub(crate) struct Cell {
     pub(crate) least_ns: f64,
     /// Rounds that count.
     pub(crate) rounds: usize,
-    /// Windows that did not: wall and thread clock disagreed.
+    /// Pieces of windows that did not: wall and thread clock disagreed.
     pub(crate) discarded: usize,
 }
 
@@ -138,29 +138,37 @@ impl Effort {
     }
 }
 
-/// A window that counts, or none after some tries.
-fn window(engine: &mut dyn Engine, runs: u64, discarded: &mut usize) -> Option<f64> {
-    for _ in 0..TRIES {
-        let sample = engine.time(runs);
-        if sample.steady == Steady::Yes {
-            return Some(sample.ns);
-        }
-        *discarded += 1;
-    }
-    None
+/// How an engine fills a window.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Runs of a piece.
+    runs: u64,
+    pieces: usize,
 }
 
-/// Runs that fill a window, found by doubling.
-fn calibrate(engine: &mut dyn Engine, window_ns: f64) -> u64 {
-    let mut runs = 64;
-    loop {
-        let ns = engine.time(runs).ns;
-        let enough = window_ns / 20.0;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        if ns * runs as f64 >= enough {
-            return runs_in(window_ns, ns);
+impl Pace {
+    /// Found by making a piece longer and longer.
+    fn find(engine: &mut dyn Engine, window_ns: f64) -> Self {
+        let (piece_ns, pieces) = match engine.grain() {
+            Grain::Pieces => (PIECE_NS, runs_in(window_ns, PIECE_NS)),
+            Grain::Whole => (window_ns, 1),
+        };
+        let mut runs = 64;
+        loop {
+            let ns = engine.time(runs).ns;
+            if ns * float(runs) >= piece_ns / 20.0 {
+                let pieces = usize::try_from(pieces).expect("few");
+                return Self { runs: runs_in(piece_ns, ns), pieces };
+            }
+            runs *= 4;
         }
-        runs *= 4;
+    }
+
+    /// What a run takes; `None` where nothing was steady.
+    fn window(self, engine: &mut dyn Engine, discarded: &mut usize) -> Option<f64> {
+        let (ns, unsteady) = window(self.pieces, || engine.time(self.runs));
+        *discarded += unsteady;
+        ns
     }
 }
 
@@ -168,18 +176,18 @@ fn calibrate(engine: &mut dyn Engine, window_ns: f64) -> u64 {
 pub(crate) fn measure(lane: &mut Lane, empty: &mut Lane, effort: Effort) -> Vec<(Column, Result<Cell, Absent>)> {
     struct Course {
         column: Column,
-        runs: u64,
-        beside_runs: u64,
+        pace: Pace,
+        beside: Pace,
         pairs: Vec<(f64, f64)>,
         discarded: usize,
     }
     let mut courses = Vec::new();
     for column in Column::ALL {
         let Some(engine) = lane.engine(column) else { continue };
-        let runs = calibrate(&mut **engine, effort.window_ns);
+        let pace = Pace::find(&mut **engine, effort.window_ns);
         let Some(engine) = empty.engine(column) else { continue };
-        let beside_runs = calibrate(&mut **engine, effort.beside_ns);
-        courses.push(Course { column, runs, beside_runs, pairs: Vec::new(), discarded: 0 });
+        let beside = Pace::find(&mut **engine, effort.beside_ns);
+        courses.push(Course { column, pace, beside, pairs: Vec::new(), discarded: 0 });
     }
     for round in 0..effort.rounds {
         // Another one begins each time, so that none always follows the same.
@@ -187,9 +195,9 @@ pub(crate) fn measure(lane: &mut Lane, empty: &mut Lane, effort: Effort) -> Vec<
         courses.rotate_left(round % count);
         for course in &mut courses {
             let Some(engine) = lane.engine(course.column) else { continue };
-            let Some(ns) = window(&mut **engine, course.runs, &mut course.discarded) else { continue };
+            let Some(ns) = course.pace.window(&mut **engine, &mut course.discarded) else { continue };
             let Some(engine) = empty.engine(course.column) else { continue };
-            let Some(beside) = window(&mut **engine, course.beside_runs, &mut course.discarded) else { continue };
+            let Some(beside) = course.beside.window(&mut **engine, &mut course.discarded) else { continue };
             course.pairs.push((ns, beside));
         }
     }

@@ -1,6 +1,6 @@
 //! Windows of time that can be trusted.
 //!
-//! Machines here are noisy: a window counts only where the wall and the thread's own clock agree.
+//! Machines here are noisy: a window is made of pieces, and a piece counts only where the wall and the thread's own clock agree.
 
 use std::time::Instant;
 
@@ -46,6 +46,21 @@ pub(crate) fn thread_ns() -> f64 {
     let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(answer, 0, "every Linux has the clock");
     signed(time.tv_sec) * 1e9 + signed(time.tv_nsec)
+}
+
+/// Makes pieces until so many are steady, or four times as many were made; their median, and how many were not steady.
+pub(crate) fn window(pieces: usize, mut piece: impl FnMut() -> Sample) -> (Option<f64>, usize) {
+    const TRIES: usize = 4;
+    let mut steady = Vec::with_capacity(pieces);
+    let mut discarded = 0;
+    while steady.len() < pieces && steady.len() + discarded < pieces * TRIES {
+        let sample = piece();
+        match sample.steady {
+            Steady::Yes => steady.push(sample.ns),
+            Steady::No => discarded += 1,
+        }
+    }
+    (median(&steady), discarded)
 }
 
 /// The middle one; of an even count the mean of both. `None` of none.

@@ -22,6 +22,15 @@ impl Absent {
     }
 }
 
+/// How a window is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// Of pieces shorter than the time that a thread has a processor for.
+    Pieces,
+    /// By one call, as each costs much beside its runs.
+    Whole,
+}
+
 /// One program on one engine, with its frame.
 pub(crate) trait Engine {
     /// Runs it once on a fresh frame.
@@ -29,6 +38,11 @@ pub(crate) trait Engine {
 
     /// Runs it that often on the frame as it lies, and says what a run took.
     fn time(&mut self, runs: u64) -> Sample;
+
+    /// How a window is made of it.
+    fn grain(&self) -> Grain {
+        Grain::Pieces
+    }
 }
 
 /// A column of the table.

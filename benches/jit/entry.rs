@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Care;
 use crate::bench::Lane;
-use crate::clock::{self, Sample, Steady, median};
+use crate::clock::{self, median};
 use crate::engine::Absent;
 use crate::machine::{Bench, Machine, in_bursts};
 
@@ -25,23 +25,22 @@ pub(crate) struct Entry {
 
 /// Times the three, round by round.
 pub(crate) fn measure(empty: &Lane, care: Care) -> Result<Entry, Absent> {
-    let (rounds, runs) = match care {
-        Care::Full => (15, 1_000_000),
-        Care::Quick => (5, 200_000),
+    const RUNS: u64 = 20_000;
+    let (rounds, pieces) = match care {
+        Care::Full => (15, 40),
+        Care::Quick => (5, 8),
     };
     let mut machine = Machine::new(empty.row, &empty.instance, Mode::Fast)?;
     let mut bench = Bench::new(empty.row.frame())?;
     let mut times: [Vec<f64>; 3] = Default::default();
-    machine.time_turns(runs);
+    machine.time_turns(RUNS);
     for _ in 0..rounds {
-        let reset = clock::sample(runs, || in_bursts(runs, || black_box(&mut bench.run).reset(FUEL_DEFAULT)));
-        let whole = clock::sample(runs, || machine.run(runs));
-        let turn = machine.time_turns(runs);
-        for (times, Sample { ns, steady }) in times.iter_mut().zip([whole, reset, turn]) {
-            if steady == Steady::Yes {
-                times.push(ns);
-            }
-        }
+        let (reset, _) = clock::window(pieces, || {
+            clock::sample(RUNS, || in_bursts(RUNS, || black_box(&mut bench.run).reset(FUEL_DEFAULT)))
+        });
+        let (whole, _) = clock::window(pieces, || clock::sample(RUNS, || machine.run(RUNS)));
+        let (turn, _) = clock::window(pieces, || machine.time_turns(RUNS));
+        times.iter_mut().zip([whole, reset, turn]).for_each(|(times, ns)| times.extend(ns));
     }
     let unsteady = || Absent::because("no window was steady");
     let [whole_ns, reset_ns, turn_ns] = times.map(|times| median(&times).ok_or_else(unsteady));

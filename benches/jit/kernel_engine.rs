@@ -7,7 +7,7 @@ use kumite::kernel::{KernelObject, LinkedSlot, TestInput, TestOutput};
 
 use crate::build::Built;
 use crate::clock::{self, Sample, Steady, float};
-use crate::engine::{Absent, Answer, Engine};
+use crate::engine::{Absent, Answer, Engine, Grain};
 use crate::rows::Row;
 
 /// A program in the kernel.
@@ -55,6 +55,10 @@ impl Engine for Kernel {
     fn answer(&mut self) -> Result<Answer, Absent> {
         let output = self.run(1)?;
         Ok(Answer { value: output.retval, frame: output.packet })
+    }
+
+    fn grain(&self) -> Grain {
+        Grain::Whole
     }
 
     fn time(&mut self, runs: u64) -> Sample {

@@ -34,6 +34,12 @@ pub(crate) struct Measurements<'a> {
 pub(crate) fn goals(measured: &Measurements<'_>) -> Vec<Goal> {
     let table = measured.table;
     let goal = |what, most, figure| Goal { what, most, figure, note: String::new() };
+    // Over those rows that both columns have.
+    let mean = |what, most, column, to| {
+        let (count, all) = table.mean_count(column, to);
+        let note = if count < all { format!("over {count} of {all} rows") } else { String::new() };
+        Goal { what, most, figure: table.mean(column, to), note }
+    };
     let to_kernel = |row: &str| table.row(row)?.ratio(Column::Fast, Column::Kernel);
     let worst = table.worst(Column::Fast, Column::Kernel);
     let chain = table.row("tail_calls").and_then(|row| row.net_ns(Column::Fast));
@@ -52,7 +58,7 @@ pub(crate) fn goals(measured: &Measurements<'_>) -> Vec<Goal> {
             + crate::clock::float(loads.after.code_size.saturating_sub(loads.before.code_size))
     });
     vec![
-        goal("fast to kernel, geometric mean", 0.80, table.mean(Column::Fast, Column::Kernel)),
+        mean("fast to kernel, geometric mean", 0.80, Column::Fast, Column::Kernel),
         Goal {
             note: worst.map(|(row, _)| row.to_owned()).unwrap_or_default(),
             ..goal("fast to kernel, worst row", 1.1, worst.map(|(_, ratio)| ratio))
@@ -65,7 +71,7 @@ pub(crate) fn goals(measured: &Measurements<'_>) -> Vec<Goal> {
         goal("hash map to kernel", 0.55, to_kernel("hash_map")),
         goal("load balancer to kernel", 0.65, to_kernel("balancer")),
         goal("parse to native", 1.25, parse),
-        goal("cage and fuel over neither, geometric mean", 1.12, table.mean(Column::Fast, Column::Bare)),
+        mean("cage and fuel over neither, geometric mean", 1.12, Column::Fast, Column::Bare),
         goal("33 tail calls, ns", 75.0, chain),
         Goal {
             note: measured.per_insn.map(|per| format!("both modes {:.2}", per.loaded_us)).unwrap_or_default(),
@@ -79,7 +85,7 @@ pub(crate) fn goals(measured: &Measurements<'_>) -> Vec<Goal> {
             note: measured.loads.map(|loads| format!("after {} loads", loads.count)).unwrap_or_default(),
             ..goal("code memory left over, KiB", CODE_LEFT_MAX, left)
         },
-        goal("instrumented to fast, geometric mean", 1.5, table.mean(Column::Instrumented, Column::Fast)),
+        mean("instrumented to fast, geometric mean", 1.5, Column::Instrumented, Column::Fast),
         Goal {
             note: step.map(|(ours, theirs)| format!("{ours:.2} ns and {theirs:.2} ns")).unwrap_or_default(),
             ..goal("verify to rbpf's interpreter, a step", 2.0, step.map(|(ours, theirs)| ours / theirs))

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::bench::Cell;
-use crate::clock::geometric_mean;
+use crate::clock::{float, geometric_mean};
 use crate::engine::{Absent, Column};
 use crate::rows::{EMPTY, InMean, Row};
 
-/// Net times below this are noise: no ratio is made of them.
+/// Net times below this are noise; they count as this much.
 const NET_NS_MIN: f64 = 0.2;
 
 /// What was measured of all rows.
@@ -32,9 +32,10 @@ impl Measured {
         self.cells.get(&column)?.as_ref().ok()
     }
 
-    /// Nanoseconds net of the empty program, where they say something.
+    /// Nanoseconds net of the empty program.
     pub(crate) fn net_ns(&self, column: Column) -> Option<f64> {
-        self.cell(column).map(|cell| cell.net_ns).filter(|ns| *ns >= NET_NS_MIN && self.row.name != EMPTY)
+        let cell = self.cell(column).filter(|_| self.row.name != EMPTY);
+        cell.map(|cell| cell.net_ns.max(NET_NS_MIN))
     }
 
     pub(crate) fn ratio(&self, column: Column, to: Column) -> Option<f64> {
@@ -51,6 +52,12 @@ impl Table {
     fn counted(&self, column: Column, to: Column) -> Vec<(&'static str, f64)> {
         let counted = self.rows.iter().filter(|measured| measured.row.in_mean == InMean::Yes);
         counted.filter_map(|measured| Some((measured.row.name, measured.ratio(column, to)?))).collect()
+    }
+
+    /// Rows of the mean, and all that count.
+    pub(crate) fn mean_count(&self, column: Column, to: Column) -> (usize, usize) {
+        let all = self.rows.iter().filter(|measured| measured.row.in_mean == InMean::Yes).count();
+        (self.counted(column, to).len(), all)
     }
 
     /// The geometric mean over the rows that count.
@@ -93,6 +100,8 @@ impl Table {
                 line(&name, columns.iter().map(|column| measured.ratio(*column, to)), 2);
             }
             line("geometric mean", columns.iter().map(|column| self.mean(*column, to)), 2);
+            let rows = columns.iter().map(|column| Some(float(self.mean_count(*column, to).0 as u64)));
+            line("rows of the mean", rows, 0);
             if let Some((row, ratio)) = self.worst(Column::Fast, to) {
                 println!("worst of fast: {row}, {ratio:.2}");
             }
@@ -103,7 +112,7 @@ impl Table {
         }
         let discarded: usize = self.cells().map(|cell| cell.discarded).sum();
         let counted: usize = self.cells().map(|cell| cell.rounds).sum();
-        println!("{counted} rounds counted, {discarded} windows were discarded as unsteady");
+        println!("{counted} rounds counted, {discarded} pieces were discarded as unsteady");
     }
 
     fn cells(&self) -> impl Iterator<Item = &Cell> {
@@ -170,13 +179,13 @@ impl Table {
 }
 
 fn head(columns: &[Column]) {
-    print!("{:<16}", "");
+    print!("{:<17}", "");
     columns.iter().for_each(|column| print!("{:>9}", column.short()));
     println!();
 }
 
 fn line(name: &str, figures: impl Iterator<Item = Option<f64>>, decimals: usize) {
-    print!("{name:<16}");
+    print!("{name:<17}");
     for figure in figures {
         match figure {
             Some(figure) => print!("{figure:>9.decimals$}"),
