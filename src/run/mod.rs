@@ -52,7 +52,7 @@ pub struct Head {
     pub cage_base: *mut u8,
     /// Slots that the run may still execute (see `vm`): set before, left over after.
     pub fuel: u64,
-    /// Tail calls so far.
+    /// Tail calls so far, as of the entry of the last program.
     pub tail_calls: u32,
     /// Guest address of the context: r1 at entry.
     pub ctx: u32,

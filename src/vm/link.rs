@@ -129,7 +129,16 @@ impl Linked {
         let pcs = program.insns().iter().enumerate().filter(|(_, insn)| insn.does == Does::LoadCodeAddr);
         let callbacks: BTreeSet<usize> = pcs.map(|(pc, _)| code_target(&program, pc)).collect();
         let callbacks = callbacks.into_iter().collect();
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), program, world, insns, prices, maps, callbacks, _kept: None })
+        Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            program,
+            world,
+            insns,
+            prices,
+            maps,
+            callbacks,
+            _kept: None,
+        })
     }
 
     /// Keeps something for as long as this program lives: its maps' places in the world's table.

@@ -299,10 +299,10 @@ fn build(entry: Entry, mut builder: FunctionBuilder<'_>) {
     builder.ins().store(HOST, stack, run, field(offset_of!(Head, recover)));
 
     let (returned, trapped) = (builder.create_block(), builder.create_block());
-    let [r0, spent_after, tail_calls_after] = [I64, I64, I32].map(|ty| builder.append_block_param(returned, ty));
+    let [r0, spent_after] = [I64, I64].map(|ty| builder.append_block_param(returned, ty));
     let signature = builder.import_signature(signature);
     let pool = &mut builder.func.dfg.value_lists;
-    let normal = BlockCall::new(returned, (0..3).map(BlockArg::TryCallRet), pool);
+    let normal = BlockCall::new(returned, (0..2).map(BlockArg::TryCallRet), pool);
     let handler = BlockCall::new(trapped, [], pool);
     let table = ExceptionTableData::new(signature, normal, [ExceptionTableItem::Default(handler)]);
     let table = builder.func.dfg.exception_tables.push(table);
@@ -312,7 +312,6 @@ fn build(entry: Entry, mut builder: FunctionBuilder<'_>) {
     let fuel = builder.ins().bnot(spent_after);
     builder.ins().store(HOST, r0, run, field(offset_of!(Head, r0)));
     builder.ins().store(HOST, fuel, run, field(offset_of!(Head, fuel)));
-    builder.ins().store(HOST, tail_calls_after, run, field(offset_of!(Head, tail_calls)));
     let done = builder.ins().iconst(I64, 0);
     builder.ins().return_(&[done]);
 

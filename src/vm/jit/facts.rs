@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bytes::Bytes;
 use super::outline::{Outline, call_target, helper, is_tail_call, jump_target};
-use crate::helpers::Arg;
-use crate::isa::{Alu, Does, Fetch, Insn, Operand, Reg, Size, Width};
+use crate::helpers::{Arg, Ret};
+use crate::isa::{Alu, Cond, Does, Fetch, Insn, Operand, Reg, Sign, Size, Width};
 use crate::limits::FRAME_STACK_LEN;
 use crate::maps::MapDef;
 use crate::program::Function;
@@ -31,6 +31,8 @@ pub(super) const ARGUMENTS: u8 = 0b11_1110;
 pub(super) enum Fact {
     /// Nothing, but that it was not made from r10.
     Clean,
+    /// The same, and that its upper half is zero: as an address it needs no mask.
+    Word,
     /// Its value.
     Const(u64),
     /// r10 plus this.
@@ -44,7 +46,33 @@ impl Fact {
         match (self, other) {
             _ if self == other => self,
             (Self::Stack(_) | Self::Tainted, _) | (_, Self::Stack(_) | Self::Tainted) => Self::Tainted,
-            (Self::Clean | Self::Const(_), Self::Clean | Self::Const(_)) => Self::Clean,
+            _ if self.is_word() && other.is_word() => Self::Word,
+            (Self::Clean | Self::Word | Self::Const(_), Self::Clean | Self::Word | Self::Const(_)) => Self::Clean,
+        }
+    }
+
+    /// Whether the upper half is zero.
+    pub(super) fn is_word(self) -> bool {
+        match self {
+            Self::Word => true,
+            Self::Const(value) => value <= u64::from(u32::MAX),
+            Self::Clean | Self::Stack(_) | Self::Tainted => false,
+        }
+    }
+
+    /// The result of an operation at a width.
+    fn of_width(width: Width) -> Self {
+        match width {
+            Width::W32 => Self::Word,
+            Width::W64 => Self::Clean,
+        }
+    }
+
+    /// What a load gives.
+    fn loaded(size: Size, sign: Sign) -> Self {
+        match (size, sign) {
+            (Size::B | Size::H | Size::W, Sign::Zero) => Self::Word,
+            (Size::D, _) | (_, Sign::Extend) => Self::Clean,
         }
     }
 
@@ -61,6 +89,13 @@ pub(super) struct State {
     written: Bytes,
     /// Of r1 to r5, those that may still hold what the caller passed.
     passed: u8,
+}
+
+/// A way on from a branch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Taken,
+    Next,
 }
 
 /// How a function is entered.
@@ -114,6 +149,31 @@ impl State {
         *self != before
     }
 
+    /// What a branch says of the registers that it compared.
+    fn learn(&mut self, insn: &Insn, edge: Edge) {
+        let Does::Branch(Width::W64, cond, operand) = insn.does else { return };
+        let (dst, src) = (
+            self.reg(insn.dst),
+            match operand {
+                Operand::Imm => Fact::Const(insn.imm.cast_unsigned()),
+                Operand::Reg => self.reg(insn.src),
+            },
+        );
+        // Which is the smaller one, or as large.
+        let (dst_is_less, src_is_less) = match (cond, edge) {
+            (Cond::Eq, Edge::Taken) | (Cond::Ne, Edge::Next) => (true, true),
+            (Cond::Lt | Cond::Le, Edge::Taken) | (Cond::Gt | Cond::Ge, Edge::Next) => (true, false),
+            (Cond::Gt | Cond::Ge, Edge::Taken) | (Cond::Lt | Cond::Le, Edge::Next) => (false, true),
+            _ => return,
+        };
+        if dst_is_less && src.is_word() && dst == Fact::Clean {
+            self.regs[insn.dst.index()] = Fact::Word;
+        }
+        if src_is_less && operand == Operand::Reg && dst.is_word() && src == Fact::Clean {
+            self.regs[insn.src.index()] = Fact::Word;
+        }
+    }
+
     /// Goes past an instruction, noting what it does beyond registers.
     pub(super) fn step(&mut self, linked: &Linked, insn: &Insn, effects: &mut Effects) {
         let (dst, src) = (self.reg(insn.dst), self.reg(insn.src));
@@ -132,21 +192,31 @@ impl State {
                 let fact = alu(width, op, dst, second, effects);
                 self.set(insn.dst, fact);
             }
-            Does::MovSigned(..) => {
+            Does::MovSigned(width, _) => {
                 effects.reads(self, insn.src);
                 effects.uses(src);
-                self.set(insn.dst, Fact::Clean);
+                self.set(insn.dst, Fact::of_width(width));
             }
-            Does::Neg(_) | Does::Swap(..) => {
+            Does::Neg(width) => {
                 effects.reads(self, insn.dst);
                 effects.uses(dst);
-                self.set(insn.dst, Fact::Clean);
+                self.set(insn.dst, Fact::of_width(width));
+            }
+            Does::Swap(_, size) => {
+                effects.reads(self, insn.dst);
+                effects.uses(dst);
+                self.set(insn.dst, Fact::loaded(size, Sign::Zero));
             }
             Does::LoadImm64 => self.set(insn.dst, Fact::Const(insn.imm.cast_unsigned())),
-            Does::Load(size, _) | Does::LoadAcquire(size) => {
+            Does::Load(size, sign) => {
                 effects.reads(self, insn.src);
                 effects.loads(self, src, insn.off, size);
-                self.set(insn.dst, Fact::Clean);
+                self.set(insn.dst, Fact::loaded(size, sign));
+            }
+            Does::LoadAcquire(size) => {
+                effects.reads(self, insn.src);
+                effects.loads(self, src, insn.off, size);
+                self.set(insn.dst, Fact::loaded(size, Sign::Zero));
             }
             Does::Store(size, operand) => {
                 effects.reads(self, insn.dst);
@@ -165,17 +235,17 @@ impl State {
             Does::Atomic(size, _, fetch) => {
                 self.updates(insn, size, effects);
                 if fetch == Fetch::Old {
-                    self.set(insn.src, Fact::Clean);
+                    self.set(insn.src, Fact::loaded(size, Sign::Zero));
                 }
             }
             Does::Exchange(size) => {
                 self.updates(insn, size, effects);
-                self.set(insn.src, Fact::Clean);
+                self.set(insn.src, Fact::loaded(size, Sign::Zero));
             }
             Does::CompareExchange(size) => {
                 effects.uses(self.reg(Reg::R0));
                 self.updates(insn, size, effects);
-                self.set(Reg::R0, Fact::Clean);
+                self.set(Reg::R0, Fact::loaded(size, Sign::Zero));
             }
             Does::LoadPacket(_, operand) => {
                 if operand == Operand::Reg {
@@ -197,7 +267,8 @@ impl State {
                 } else {
                     self.calls(linked, helper(insn).args, effects);
                 }
-                self.set(Reg::R0, Fact::Clean);
+                let is_address = !is_tail_call(insn) && helper(insn).ret == Ret::MapValueOrNull;
+                self.set(Reg::R0, if is_address { Fact::Word } else { Fact::Clean });
                 self.clobber_arguments();
             }
             Does::CallLocal | Does::CallReg => {
@@ -248,7 +319,7 @@ impl State {
         let regs = (1..=5).filter_map(Reg::new);
         let map = regs.clone().zip(args).find(|(_, arg)| **arg == Arg::Map).and_then(|(reg, _)| match self.reg(reg) {
             Fact::Const(handle) => linked.own_map(handle).map(|map| map.def()),
-            Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
+            Fact::Clean | Fact::Word | Fact::Stack(_) | Fact::Tainted => None,
         });
         for (reg, (index, arg)) in regs.zip(args.iter().enumerate()) {
             effects.reads(self, reg);
@@ -261,7 +332,7 @@ impl State {
                 Arg::MapValue | Arg::MapValueOut => len_of(|def| def.value_len),
                 Arg::MemRead | Arg::MemReadOrNull | Arg::MemWrite | Arg::MemInOut => match self.argument(index + 1) {
                     Fact::Const(len) => Some(len),
-                    Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
+                    Fact::Clean | Fact::Word | Fact::Stack(_) | Fact::Tainted => None,
                 },
                 Arg::Bytes(len) | Arg::BytesOut(len) | Arg::BytesInOut(len) | Arg::BytesPerhapsOut(len) => {
                     Some(u64::from(*len))
@@ -281,7 +352,7 @@ impl State {
                 }
             };
             match (self.reg(reg), len) {
-                (Fact::Clean | Fact::Const(_), _) => {}
+                (Fact::Clean | Fact::Word | Fact::Const(_), _) => {}
                 (Fact::Stack(offset), Some(len)) => match Bytes::range(offset, len) {
                     Some(_) if matches!(arg, Arg::MemWrite | Arg::BytesOut(_)) => {}
                     Some(bytes) => effects.zero.add(&bytes.without(&self.written)),
@@ -322,7 +393,12 @@ fn alu(width: Width, op: Alu, a: Fact, b: Fact, effects: &mut Effects) -> Fact {
                 effects.uses(a);
             }
             effects.uses(b);
-            Fact::Clean
+            let small = match (op, b) {
+                (Alu::And, _) => a.is_word() || b.is_word(),
+                (Alu::Rsh, Fact::Const(count)) => count & 63 >= 32,
+                _ => false,
+            };
+            if small { Fact::Word } else { Fact::of_width(width) }
         }
     }
 }
@@ -353,7 +429,7 @@ impl Effects {
     /// The stack bytes that an access touches; `None` where it is no access to a known place of the frame.
     fn place(&mut self, base: Fact, off: i16, size: Size) -> Option<Bytes> {
         let bytes = match base {
-            Fact::Clean | Fact::Const(_) => return None,
+            Fact::Clean | Fact::Word | Fact::Const(_) => return None,
             Fact::Stack(offset) => Bytes::range(offset + i64::from(off), size.len().into()),
             Fact::Tainted => None,
         };
@@ -445,7 +521,10 @@ fn walk(
         state.step(linked, insn, effects);
         let target = jump_target(insn, pc);
         if let Some(target) = target {
-            successor(target, &state);
+            let mut taken = state.clone();
+            taken.learn(insn, Edge::Taken);
+            successor(target, &taken);
+            state.learn(insn, Edge::Next);
         }
         pc += 1;
         if matches!(insn.does, Does::Exit | Does::Goto | Does::GotoLong) {

@@ -51,14 +51,15 @@ pub(super) fn isa() -> &'static OwnedTargetIsa {
     })
 }
 
-/// The shape of a program's entry: run, cage base, r1, frame pointer, fuel spent, tail calls; gives r0, fuel spent, tail
-/// calls.
+/// The shape of a program's entry: run, cage base, r1, frame pointer, fuel spent, tail calls; gives r0 and fuel spent.
+///
+/// An entry notes its tail calls in the run's head, where whoever needs them after a call reads them.
 ///
 /// Fuel travels as what is missing to `u64::MAX`, so that paying is an addition whose carry is the trap.
 pub(super) fn entry_signature() -> Signature {
     let mut signature = Signature::new(CallConv::Tail);
     signature.params.extend([I64, I64, I64, I64, I64, I32].map(AbiParam::new));
-    signature.returns.extend([I64, I64, I32].map(AbiParam::new));
+    signature.returns.extend([I64, I64].map(AbiParam::new));
     signature
 }
 
@@ -67,7 +68,7 @@ pub(super) fn subprogram_signature(arg_count: usize) -> Signature {
     let mut signature = Signature::new(CallConv::Tail);
     signature.params.extend([I64, I64, I64, I64, I32].map(AbiParam::new));
     signature.params.extend((0..arg_count).map(|_| AbiParam::new(I64)));
-    signature.returns.extend([I64, I64, I32].map(AbiParam::new));
+    signature.returns.extend([I64, I64].map(AbiParam::new));
     signature
 }
 

@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{
 };
 
 use super::{Body, Part};
-use crate::helpers::{Helper, TAIL_CALL};
+use crate::helpers::{Helper, Ret, TAIL_CALL};
 use crate::isa::{Insn, Operand, Reg, Size};
 use crate::limits::{FRAME_STACK_LEN, TAIL_CALLS_MAX};
 use crate::maps::{ArrayLayout, Errno, ProgramArray};
@@ -49,6 +49,8 @@ impl<H: Hooks> Body<'_, '_, H> {
                 self.routine(routine, &args)
             }
         };
+        // What is known of an address does not rest on the helper's word.
+        let r0 = if helper.ret == Ret::MapValueOrNull { self.zext32(r0) } else { r0 };
         self.set(Reg::R0, r0);
         self.clobber_arguments();
     }
@@ -100,11 +102,9 @@ impl<H: Hooks> Body<'_, '_, H> {
     fn routine_that_calls_back(&mut self, routine: Routine, args: &[Value]) -> Value {
         let spent = self.builder.use_var(self.spent);
         let fuel = self.builder.ins().bnot(spent);
-        let tail_calls = self.builder.use_var(self.tail_calls);
         let callbacks = self.number((std::ptr::from_ref(self.source.callbacks).addr() as u64).cast_signed());
         for (value, offset) in [
             (fuel, offset_of!(Head, fuel)),
-            (tail_calls, offset_of!(Head, tail_calls)),
             (self.fp, offset_of!(Head, frame)),
             (callbacks, offset_of!(Head, callbacks)),
         ] {
@@ -114,10 +114,27 @@ impl<H: Hooks> Body<'_, '_, H> {
         let fuel = self.builder.ins().load(I64, HOST, self.run, field(offset_of!(Head, fuel)));
         let spent = self.builder.ins().bnot(fuel);
         self.builder.def_var(self.spent, spent);
-        let tail_calls = self.builder.ins().load(I32, HOST, self.run, field(offset_of!(Head, tail_calls)));
-        self.builder.def_var(self.tail_calls, tail_calls);
+        self.reread_tail_calls();
         self.source.hooks.program(&mut self.builder, self.run);
         r0
+    }
+
+    /// Notes how many tail calls led to the entry of a program.
+    pub(super) fn note_tail_calls(&mut self, tail_calls: Value) {
+        self.builder.ins().store(HOST, tail_calls, self.run, field(offset_of!(Head, tail_calls)));
+    }
+
+    /// Whether any function of the program makes tail calls: if not, nobody asks how many there were.
+    fn jumps(&self) -> bool {
+        !self.source.outline.tail_calls().is_empty()
+    }
+
+    /// After a call that may have made tail calls.
+    fn reread_tail_calls(&mut self) {
+        if self.jumps() {
+            let tail_calls = self.builder.ins().load(I32, HOST, self.run, field(offset_of!(Head, tail_calls)));
+            self.builder.def_var(self.tail_calls, tail_calls);
+        }
     }
 
     fn call_host(&mut self, routine: Routine, args: &[Value]) -> [Value; 2] {
@@ -136,18 +153,18 @@ impl<H: Hooks> Body<'_, '_, H> {
         let start = call_target(insn, pc);
         let callee = self.callee(start);
         let fp = self.builder.ins().iadd_imm_s(self.fp, -i64::from(FRAME_STACK_LEN));
-        let mut args =
-            vec![self.run, self.cage, fp, self.builder.use_var(self.spent), self.builder.use_var(self.tail_calls)];
+        let spent = self.builder.use_var(self.spent);
+        let tail_calls =
+            if self.jumps() { self.builder.use_var(self.tail_calls) } else { self.builder.ins().iconst(I32, 0) };
+        let mut args = vec![self.run, self.cage, fp, spent, tail_calls];
         for reg in self.source.passed(Part { start, role: Role::Subprogram }) {
             args.push(self.reg(reg));
         }
         let call = self.builder.ins().call(callee, &args);
-        let [r0, spent, tail_calls] = *self.builder.inst_results(call) else {
-            unreachable!("a function has three results")
-        };
+        let [r0, spent] = *self.builder.inst_results(call) else { unreachable!("a function has two results") };
         self.set(Reg::R0, r0);
         self.builder.def_var(self.spent, spent);
-        self.builder.def_var(self.tail_calls, tail_calls);
+        self.reread_tail_calls();
         self.source.hooks.program(&mut self.builder, self.run);
         self.clobber_arguments();
     }
@@ -174,7 +191,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let linked = self.source.linked;
         let map = match self.fact(Reg::new(2).expect("a register")) {
             Fact::Const(handle) => linked.own_map(handle),
-            Fact::Clean | Fact::Stack(_) | Fact::Tainted => None,
+            Fact::Clean | Fact::Word | Fact::Stack(_) | Fact::Tainted => None,
         };
         let code = match map.and_then(|map| map.as_program_array()) {
             Some(array) => self.slot(array, index, tail_calls, miss),

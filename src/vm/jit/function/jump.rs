@@ -47,39 +47,36 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// Jumps where `condition` is not zero, else goes on at the next slot.
+    ///
+    /// Cranelift places the block that a branch names last behind it, and the moves of values between blocks where the jump
+    /// is, unless the jump has a block of its own. So the straight line is the next slot, as the compiler of the program meant
+    /// it, but for jumps back, which are loops.
     fn goto_if(&mut self, pc: usize, insn: &Insn, condition: Value) {
         let next = self.block(pc + 1);
         let to = target(pc, insn);
+        let taken = self.builder.create_block();
         if to <= pc {
-            let taken = self.builder.create_block();
-            self.builder.ins().brif(condition, taken, &[], next, &[]);
-            self.builder.switch_to_block(taken);
-            self.builder.seal_block(taken);
-            self.goto(pc, insn);
+            let not = self.not(condition);
+            self.builder.ins().brif(not, next, &[], taken, &[]);
         } else {
-            let end = self.end_at(to);
-            let taken = if end.is_some() { self.builder.create_block() } else { self.block(to) };
-            self.unless(condition, next, taken);
-            if let Some(end) = end {
-                self.builder.switch_to_block(taken);
-                self.builder.seal_block(taken);
-                self.builder.set_cold_block(taken);
-                self.copy_of(to..end);
-            }
+            self.builder.ins().brif(condition, taken, &[], next, &[]);
         }
+        self.builder.switch_to_block(taken);
+        self.builder.seal_block(taken);
+        if to > pc && self.end_at(to).is_some() {
+            self.builder.set_cold_block(taken);
+        }
+        self.goto(pc, insn);
     }
 
-    /// Goes on at `next` unless `condition` is not zero. Cranelift places the first block that a branch names behind it: the
-    /// compiler of the program meant the next slot to be there.
-    fn unless(&mut self, condition: Value, next: Block, taken: Block) {
+    fn not(&mut self, condition: Value) -> Value {
         let compared = self.builder.func.dfg.value_def(condition).inst().map(|inst| self.builder.func.dfg.insts[inst]);
-        let not = match compared {
+        match compared {
             Some(InstructionData::IntCompare { cond, args: [a, b], .. }) => {
                 self.builder.ins().icmp(cond.complement(), a, b)
             }
             _ => self.builder.ins().icmp_imm_u(IntCC::Equal, condition, 0),
-        };
-        self.builder.ins().brif(not, next, &[], taken, &[]);
+        }
     }
 
     /// Where the few simple instructions at a leader end the function, the slot behind them.

@@ -1,6 +1,7 @@
 //! Loads, stores and atomic operations: `cage base + zext32(register) + offset`, without a compare.
 //!
-//! What is a known place of the frame is reached from r10 directly, without the mask.
+//! What is a known place of the frame is reached from r10 directly, and what is known to fit into 32 bits as it is: without the
+//! mask.
 //!
 //! Invariant: no address outside the cage and its guards can be formed.
 
@@ -28,12 +29,12 @@ impl<H: Hooks> Body<'_, '_, H> {
             return Place { at: self.builder.ins().iadd(self.cage, self.fp), off };
         }
         let value = self.reg(base);
-        let masked = base != Reg::FP && H::SAFETY.addresses == Addresses::Masked;
+        let masked = base != Reg::FP && !self.fact(base).is_word() && H::SAFETY.addresses == Addresses::Masked;
         let index = if masked { self.zext32(value) } else { value };
         Place { at: self.builder.ins().iadd(self.cage, index), off: off.into() }
     }
 
-    fn zext32(&mut self, value: Value) -> Value {
+    pub(super) fn zext32(&mut self, value: Value) -> Value {
         let low = self.builder.ins().ireduce(I32, value);
         self.builder.ins().uextend(I64, low)
     }
@@ -87,7 +88,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         // A frame begins at a multiple of its length.
         let known = match self.fact(base) {
             Fact::Stack(offset) => Some((offset + i64::from(insn.off)) & mask == 0),
-            Fact::Const(_) | Fact::Clean | Fact::Tainted => None,
+            Fact::Const(_) | Fact::Clean | Fact::Word | Fact::Tainted => None,
         };
         if known == Some(true) || mask == 0 {
             return place;

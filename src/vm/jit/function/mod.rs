@@ -172,6 +172,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         }
         match part.role {
             Role::Program => {
+                self.note_tail_calls(params[5]);
                 self.source.hooks.program(&mut self.builder, self.run);
                 self.source.hooks.entered(&mut self.builder, self.kept, params[5]);
                 self.set(Reg::R1, params[2]);
@@ -370,8 +371,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     /// Returns from the function.
     fn leave(&mut self, r0: Value) {
         let spent = self.builder.use_var(self.spent);
-        let tail_calls = self.builder.use_var(self.tail_calls);
-        self.builder.ins().return_(&[r0, spent, tail_calls]);
+        self.builder.ins().return_(&[r0, spent]);
     }
 }
 
