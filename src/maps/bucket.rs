@@ -15,7 +15,7 @@ const LOCK: u64 = 1 << 32;
 /// One element unlinked.
 const UNLINKED: u64 = 1 << 33;
 /// The count of unlinked elements.
-const COUNT_MASK: u64 = !(UNLINKED - 1);
+pub(super) const COUNT_MASK: u64 = !(UNLINKED - 1);
 
 /// A link of a chain, in the low half of a word: 0 ends it, else the place of the next element plus one.
 #[inline]

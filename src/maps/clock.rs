@@ -13,7 +13,7 @@ use super::zeroed::zeroed;
 /// The place holds an element.
 const LIVE: u8 = 1;
 /// It was used since the hand last came by.
-const USED: u8 = 2;
+pub(super) const USED: u8 = 2;
 /// Marks that the hand takes before it stops sparing: bounds the time of one eviction.
 const SPARED_MAX: u32 = 128;
 
@@ -38,6 +38,11 @@ impl Clock {
     /// The element in a place was unlinked.
     pub(super) fn leave(&self, place: u32) {
         self.marks[place as usize].fetch_and(!LIVE, Ordering::AcqRel);
+    }
+
+    /// Host address of the mark of the first place.
+    pub(super) fn marks(&self) -> *const AtomicU8 {
+        self.marks.as_ptr()
     }
 
     /// The element in a place was used.

@@ -12,7 +12,7 @@ use super::check::{self, ELEMENT_LEN_MAX, Locking, PERCPU_VALUE_LEN_MAX, Update,
 use super::check::{refuse, require};
 use super::hash_table::{HashTable, Renewal, Shape, Target, WhenFull};
 use super::values::{Sharing, Values};
-use super::{Errno, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
+use super::{Errno, HashLayout, Map, MapDef, MapEnv, MapError, MapKind, MapType, WorkerIndex};
 use crate::limits::{BURST_MAX, GROWING_MAP_BYTES_MAX, MAP_KEY_LEN_MAX};
 
 /// The type.
@@ -158,6 +158,10 @@ impl Map for Hash {
     fn delete(&self, key: &[u8]) -> Result<(), Errno> {
         self.check_key(key)?;
         self.table.delete(key)
+    }
+
+    fn hash_layout(&self) -> Option<HashLayout> {
+        self.table.layout(&self.values)
     }
 
     fn element_at(&self, addr: u32) -> Option<(Vec<u8>, u32)> {

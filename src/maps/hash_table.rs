@@ -10,14 +10,15 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Errno;
-use super::bucket::{Bucket, Locked};
+use super::bucket::{Bucket, COUNT_MASK, Locked};
 use super::check::Update;
-use super::clock::Clock;
+use super::clock::{Clock, USED};
 use super::nodes::{Found, Nodes};
 use super::pool::Pool;
 use super::seed::{Seed, one_word, two_words, words};
+use super::values::Values;
 use super::zeroed::zeroed;
+use super::{Errno, HashLayout, WorkerIndex};
 
 /// Attempts to make room in an LRU map while other writers take it.
 const EVICTIONS_MAX: u32 = 64;
@@ -156,6 +157,27 @@ impl HashTable {
         }
         let key = self.nodes.key(place);
         (self.find(&key) == Some(place)).then_some(key)
+    }
+
+    /// The layout of a map with this table and these values.
+    pub(super) fn layout(&self, values: &Values) -> Option<HashLayout> {
+        let node_len = u32::try_from(Nodes::node_len(self.shape.key_len)).ok()?;
+        // A link is a place plus one.
+        let before = |start: u64, len: u32| start.wrapping_sub(len.into());
+        Some(HashLayout {
+            key_len: self.shape.key_len,
+            seed: self.seed.secret(),
+            buckets: self.buckets.as_ptr().addr() as u64,
+            bucket_mask: u32::try_from(self.buckets.len() - 1).ok()?,
+            count_mask: COUNT_MASK,
+            nodes: before(self.nodes.words().addr() as u64, node_len),
+            node_len,
+            marks: self.clock.as_ref().map(|clock| before(clock.marks().addr() as u64, 1)),
+            used: USED,
+            addr: values.addr(0, WorkerIndex(0))?.checked_sub(values.stride())?,
+            stride: values.stride(),
+            worker_stride: values.worker_stride(),
+        })
     }
 
     /// As [`HashTable::find`], for programs: an LRU map keeps what they look up.

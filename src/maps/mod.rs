@@ -29,6 +29,7 @@ mod hash;
 mod hash_of_maps;
 mod hash_table;
 mod inner;
+mod layout;
 mod lpm_trie;
 mod lru_hash;
 mod lru_percpu_hash;
@@ -61,6 +62,7 @@ pub use def::{MapDef, MapId, MapKind};
 pub use entry::Entry;
 pub use errno::Errno;
 pub use inner::MapOfMaps;
+pub use layout::{ArrayLayout, HashLayout};
 pub use perf_buffer::PerfBuffer;
 pub use pins::{Found, Pins, Use};
 pub use program_array::{CODE_TABLES, ProgramArray, Slot};
@@ -195,19 +197,8 @@ pub fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
     (map_type.create)(def, env)
 }
 
-/// Where the values of an array lie, so that the translator can compute an element's address itself:
-/// `addr + worker * worker_stride + index * stride` for `index < count`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArrayLayout {
-    /// Guest address of the first value (of worker 0).
-    pub addr: u32,
-    /// Bytes from one value to the next.
-    pub stride: u32,
-    /// Values.
-    pub count: u32,
-    /// Bytes from one worker's values to the next's; 0 where workers share them.
-    pub worker_stride: u32,
-}
+/// Bytes of a key up to which the cost of the helper pays for finding it.
+const SHORT_KEY_LEN: u64 = 64;
 
 /// A map. Keys and values are byte strings of exactly the lengths of the definition; callers see to that.
 ///
@@ -219,7 +210,8 @@ pub trait Map: Send + Sync + std::fmt::Debug {
 
     /// What finding a key is worth at most, in slots beyond the helper's own cost; 0 for all short keys but prefixes.
     fn lookup_work(&self) -> u64 {
-        u64::from(self.def().key_len) / 8
+        let key_len = u64::from(self.def().key_len);
+        if key_len <= SHORT_KEY_LEN { 0 } else { key_len / 8 }
     }
 
     /// What changing an element is worth at most, beyond finding it: bytes copied and zeroed, by eights.
@@ -395,6 +387,11 @@ pub trait Map: Send + Sync + std::fmt::Debug {
 
     /// How to find an element without a call; only arrays have one.
     fn array_layout(&self) -> Option<ArrayLayout> {
+        None
+    }
+
+    /// How to find an element without a call; only hashes have one.
+    fn hash_layout(&self) -> Option<HashLayout> {
         None
     }
 

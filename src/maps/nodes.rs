@@ -57,6 +57,11 @@ impl Nodes {
         &self.words[place as usize * self.node_words]
     }
 
+    /// Host address of the first word.
+    pub(super) fn words(&self) -> *const AtomicU64 {
+        self.words.as_ptr()
+    }
+
     /// The element behind this one in its chain.
     #[inline]
     pub(super) fn next(&self, place: u32) -> Option<u32> {

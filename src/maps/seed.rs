@@ -21,6 +21,11 @@ impl Seed {
         }))
     }
 
+    /// The secret itself.
+    pub(super) fn secret(&self) -> [u64; 4] {
+        self.0
+    }
+
     /// The hash of a key of a map, whose keys are of one length, by its [`words`].
     #[inline]
     pub(super) fn hash(&self, mut words: impl Iterator<Item = u64>) -> u32 {

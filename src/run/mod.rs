@@ -72,6 +72,10 @@ pub struct Head {
     pub program: u64,
     /// Instructions executed, in modes that count them as they go.
     pub insns: u64,
+    /// Where the key lies of a lookup that generated code makes itself, and how long it is: for the trap, if it cannot be read.
+    pub key_addr: u64,
+    /// See `key_addr`.
+    pub key_len: u64,
     /// r10 of the deepest call frame: a function there cannot call another.
     pub deepest_frame: u64,
     /// r10 where a helper is called that calls back, written by generated code before such a call; r10 of the function that
@@ -197,6 +201,8 @@ impl<'w> Run<'w> {
                 recover: 0,
                 program: 0,
                 insns: 0,
+                key_addr: 0,
+                key_len: 0,
                 deepest_frame: u64::from(stack_top - STACK_LEN + FRAME_STACK_LEN),
                 frame: 0,
                 callbacks: std::ptr::null(),

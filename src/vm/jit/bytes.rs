@@ -40,6 +40,16 @@ impl Bytes {
         self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
     }
 
+    pub(super) fn both(&self, other: &Self) -> Self {
+        let mut bytes = *self;
+        bytes.keep(other);
+        bytes
+    }
+
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.both(other) != Self::NONE
+    }
+
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut bytes = *self;
         bytes.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= !other);

@@ -316,13 +316,31 @@ impl State {
 
     /// A helper reads memory as its prototype says, and keeps no pointer.
     fn calls(&self, linked: &Linked, args: &[Arg], effects: &mut Effects) {
+        for reg in (1..=5).filter_map(Reg::new).take(args.len()) {
+            effects.reads(self, reg);
+        }
+        for (reg, arg, len) in self.touched(linked, args) {
+            match (self.reg(reg), len) {
+                (Fact::Clean | Fact::Word | Fact::Const(_), _) => {}
+                (Fact::Stack(offset), Some(len)) => match Bytes::range(offset, len) {
+                    Some(_) if matches!(arg, Arg::MemWrite | Arg::BytesOut(_)) => {}
+                    Some(bytes) => effects.zero.add(&bytes.without(&self.written)),
+                    None => effects.wild = true,
+                },
+                (Fact::Stack(_), None) | (Fact::Tainted, _) => effects.wild = true,
+            }
+        }
+    }
+
+    /// The arguments of a helper that are pointers into memory, with how many bytes it touches there; `None` where that is not
+    /// known.
+    pub(super) fn touched(&self, linked: &Linked, args: &[Arg]) -> impl Iterator<Item = (Reg, Arg, Option<u64>)> {
         let regs = (1..=5).filter_map(Reg::new);
         let map = regs.clone().zip(args).find(|(_, arg)| **arg == Arg::Map).and_then(|(reg, _)| match self.reg(reg) {
             Fact::Const(handle) => linked.own_map(handle).map(|map| map.def()),
             Fact::Clean | Fact::Word | Fact::Stack(_) | Fact::Tainted => None,
         });
-        for (reg, (index, arg)) in regs.zip(args.iter().enumerate()) {
-            effects.reads(self, reg);
+        regs.zip(args.iter().enumerate()).filter_map(move |(reg, (index, arg))| {
             let len_of = |len: fn(&MapDef) -> u32| map.map(|def| u64::from(len(def)));
             let len = match arg {
                 // A format decides what is memory, and of what length.
@@ -347,20 +365,10 @@ impl State {
                 | Arg::Timer
                 | Arg::Socket
                 | Arg::RingRecord
-                | Arg::Callback => {
-                    continue;
-                }
+                | Arg::Callback => return None,
             };
-            match (self.reg(reg), len) {
-                (Fact::Clean | Fact::Word | Fact::Const(_), _) => {}
-                (Fact::Stack(offset), Some(len)) => match Bytes::range(offset, len) {
-                    Some(_) if matches!(arg, Arg::MemWrite | Arg::BytesOut(_)) => {}
-                    Some(bytes) => effects.zero.add(&bytes.without(&self.written)),
-                    None => effects.wild = true,
-                },
-                (Fact::Stack(_), None) | (Fact::Tainted, _) => effects.wild = true,
-            }
-        }
+            Some((reg, *arg, len))
+        })
     }
 
     /// The fact of argument `index`, from 0.

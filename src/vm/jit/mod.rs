@@ -23,6 +23,7 @@ mod operand;
 mod outline;
 mod registers;
 mod routines;
+mod slots;
 mod stop;
 mod target;
 mod translate;

@@ -27,6 +27,11 @@ pub(super) const MISALIGNED: TrapCode = TrapCode::unwrap_user(6);
 /// A routine of the host said so; the reason is in `Run::trap`.
 pub(super) const ROUTINE: TrapCode = TrapCode::unwrap_user(7);
 
+/// The key of a lookup that was compiled inline cannot be read; where it is and how long is in the head.
+pub(super) const KEY: TrapCode = TrapCode::unwrap_user(8);
+/// Its address is none of a guest's.
+pub(super) const KEY_ADDRESS: TrapCode = TrapCode::unwrap_user(9);
+
 /// Flags of an access to guest memory.
 pub(super) const fn flags(code: TrapCode) -> MemFlagsData {
     MemFlagsData::new().with_trap_code(Some(code))
@@ -46,7 +51,7 @@ pub(super) struct Site {
 impl Site {
     /// Whether it traps by touching memory rather than by an instruction made for it.
     pub(super) fn touches_memory(self) -> bool {
-        self.code == READ || self.code == WRITE
+        matches!(self.code, READ | WRITE | KEY)
     }
 
     /// The trap that a stop here means. `addr` is the host address that could not be touched, `code` the machine code
@@ -59,7 +64,7 @@ impl Site {
         code: &[u8],
         registers: &Registers,
     ) -> TrapKind {
-        if self.touches_memory() {
+        if self.code == READ || self.code == WRITE {
             let insn = &linked.insns()[self.pc as usize];
             let access = if self.code == READ { Access::Read } else { Access::Write };
             // An access across the end of a page faults at the second page: its first byte is in the operand.
@@ -68,6 +73,11 @@ impl Site {
             return memory(insn, guest, access);
         }
         match self.code {
+            KEY | KEY_ADDRESS => {
+                let helper = outline::helper(&linked.insns()[self.pc as usize]).id;
+                let (addr, len) = (run.head.key_addr.cast_signed(), run.head.key_len);
+                TrapKind::HelperMemory { helper, fault: Fault { addr, len, access: Access::Read } }
+            }
             MISALIGNED => TrapKind::Misaligned { addr: run.head.r0.cast_signed() },
             CALL_DEPTH => TrapKind::CallDepth,
             ROUTINE => run.trap.expect("a routine that asks for a trap says which"),

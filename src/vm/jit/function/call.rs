@@ -14,20 +14,17 @@ use super::{Body, Part};
 use crate::helpers::{Helper, Ret, TAIL_CALL};
 use crate::isa::{Insn, Operand, Reg, Size};
 use crate::limits::{FRAME_STACK_LEN, TAIL_CALLS_MAX};
-use crate::maps::{ArrayLayout, Errno, ProgramArray};
+use crate::maps::{Errno, ProgramArray};
 use crate::run::{CallSite, Head};
 use crate::verdict::ProgramKind;
-use crate::vm::jit::facts::{Fact, Role, frame_offset};
+use crate::vm::jit::facts::{Fact, Role};
 use crate::vm::jit::hooks::Hooks;
 use crate::vm::jit::outline::{call_target, helper};
 use crate::vm::jit::routines::{self, Routine};
 use crate::vm::jit::{stop, target};
 
-/// Number of `bpf_map_lookup_elem`.
-const MAP_LOOKUP_ELEM: u32 = 1;
-
-/// Loads and stores of the run itself.
-const HOST: MemFlagsData = MemFlagsData::trusted();
+/// Loads and stores of the host's memory.
+pub(super) const HOST: MemFlagsData = MemFlagsData::trusted();
 
 impl<H: Hooks> Body<'_, '_, H> {
     pub(super) fn call_helper(&mut self, pc: usize, insn: &Insn) {
@@ -35,37 +32,28 @@ impl<H: Hooks> Body<'_, '_, H> {
         if helper.id == TAIL_CALL {
             return self.tail_call(pc);
         }
-        let r0 = if let Some((key, layout)) = self.known_lookup(helper) {
-            self.element(key, layout)
-        } else {
-            let index = usize::try_from(insn.imm).expect("linking made the index");
-            let site = self.number(CallSite::new(pc, index).0.cast_signed());
-            self.builder.ins().store(HOST, site, self.run, field(offset_of!(Head, call_site)));
-            let args: Vec<Value> = self.arguments().take(helper.args.len()).collect();
-            let routine = routines::helper(helper.args.len());
-            if helper.calls_back() {
-                self.routine_that_calls_back(routine, &args)
-            } else {
-                self.routine(routine, &args)
-            }
+        let r0 = match self.inline_lookup(pc, insn, helper) {
+            Some(r0) => r0,
+            None => self.call_body(pc, insn, helper),
         };
-        // What is known of an address does not rest on the helper's word.
-        let r0 = if helper.ret == Ret::MapValueOrNull { self.zext32(r0) } else { r0 };
         self.set(Reg::R0, r0);
         self.clobber_arguments();
     }
 
-    /// The place of the key and of the values, where a lookup can be compiled inline.
-    fn known_lookup(&self, helper: &Helper) -> Option<(i32, ArrayLayout)> {
-        let [map, key] = [1, 2].map(|number| self.fact(Reg::new(number).expect("a register")));
-        let Fact::Const(handle) = map else { return None };
-        if helper.id != MAP_LOOKUP_ELEM {
-            return None;
-        }
-        let map = self.source.linked.own_map(handle)?;
-        let layout = map.array_layout()?;
-        let key = frame_offset(key, 0, Size::W.len())?;
-        (map.def().key_len == Size::W.len()).then_some((key, layout))
+    /// Calls the body of a helper; gives r0.
+    pub(super) fn call_body(&mut self, pc: usize, insn: &Insn, helper: &Helper) -> Value {
+        let index = usize::try_from(insn.imm).expect("linking made the index");
+        let site = self.number(CallSite::new(pc, index).0.cast_signed());
+        self.builder.ins().store(HOST, site, self.run, field(offset_of!(Head, call_site)));
+        let args: Vec<Value> = self.arguments().take(helper.args.len()).collect();
+        let routine = routines::helper(helper.args.len());
+        let r0 = if helper.calls_back() {
+            self.routine_that_calls_back(routine, &args)
+        } else {
+            self.routine(routine, &args)
+        };
+        // What is known of an address does not rest on the helper's word.
+        if helper.ret == Ret::MapValueOrNull { self.zext32(r0) } else { r0 }
     }
 
     /// r1 to r5.
@@ -292,6 +280,6 @@ impl<H: Hooks> Body<'_, '_, H> {
 }
 
 /// An offset in the run as the instruction holds it.
-fn field(offset: usize) -> i32 {
+pub(super) fn field(offset: usize) -> i32 {
     i32::try_from(offset).expect("a run is small")
 }

@@ -11,8 +11,8 @@ use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
 use cranelift_codegen::ir::{Block, InstBuilder, InstructionData, Value};
 
 use super::arithmetic::width_type;
-use super::{Body, location};
-use crate::isa::{Alu, Cond, Does, Insn, Operand, Width};
+use super::{Body, Fresh, location};
+use crate::isa::{Alu, Cond, Does, Insn, Operand, Reg, Width};
 use crate::limits::FUEL_MAY_GOTO;
 use crate::vm::jit::hooks::Hooks;
 use crate::vm::jit::outline::jump_target;
@@ -96,11 +96,24 @@ impl<H: Hooks> Body<'_, '_, H> {
             if insn.does != Does::SecondSlot {
                 source.hooks.insn(&mut self.builder, self.run, self.kept, pc);
             }
-            self.insn(pc, insn);
+            self.insn(pc, insn, None);
         }
     }
 
-    pub(super) fn branch(&mut self, pc: usize, insn: &Insn, width: Width, cond: Cond, operand: Operand) {
+    pub(super) fn branch(
+        &mut self,
+        pc: usize,
+        insn: &Insn,
+        (width, cond, operand): (Width, Cond, Operand),
+        fresh: Option<Fresh>,
+    ) {
+        if let Some(fresh) =
+            fresh.filter(|_| (insn.dst, width, operand, insn.imm) == (Reg::R0, Width::W64, Operand::Imm, 0))
+            && let Cond::Eq | Cond::Ne = cond
+            && fresh.r0 == self.reg(Reg::R0)
+        {
+            return self.branch_on_fresh(pc, insn, cond, fresh);
+        }
         let ty = width_type(width);
         let a = self.reg(insn.dst);
         let a = self.narrow(ty, a);
@@ -119,6 +132,24 @@ impl<H: Hooks> Body<'_, '_, H> {
             Cond::Sle => self.builder.ins().icmp(IntCC::SignedLessThanOrEqual, a, b),
         };
         self.goto_if(pc, insn, condition);
+    }
+
+    /// A branch on whether the element is there that was looked up just before: nothing is chosen and compared again.
+    fn branch_on_fresh(&mut self, pc: usize, insn: &Insn, cond: Cond, fresh: Fresh) {
+        let next = self.block(pc + 1);
+        let (there, absent) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.ins().brif(fresh.is_there, there, &[], absent, &[]);
+        for (block, is_there) in [(absent, false), (there, true)] {
+            self.builder.switch_to_block(block);
+            self.builder.seal_block(block);
+            let r0 = if is_there { fresh.addr } else { self.number(0) };
+            self.set(Reg::R0, r0);
+            if is_there == (cond == Cond::Ne) {
+                self.goto(pc, insn);
+            } else {
+                self.builder.ins().jump(next, &[]);
+            }
+        }
     }
 
     /// Jumps where less than [`FUEL_MAY_GOTO`] is left.

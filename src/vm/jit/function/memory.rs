@@ -5,15 +5,16 @@
 //!
 //! Invariant: no address outside the cage and its guards can be formed.
 
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, TrapCode, Value};
+use cranelift_frontend::Variable;
 
 use super::Body;
 use super::arithmetic::size_type;
 use crate::isa::{Atomic, Fetch, Insn, Operand, Reg, Sign, Size};
 use crate::vm::jit::facts::{Fact, frame_offset};
 use crate::vm::jit::hooks::{Addresses, Hooks};
+use crate::vm::jit::slots::Slot;
 use crate::vm::jit::stop;
 
 /// A place in the cage: a host address and an offset that the access adds.
@@ -39,7 +40,24 @@ impl<H: Hooks> Body<'_, '_, H> {
         self.builder.ins().uextend(I64, low)
     }
 
+    /// The slot that an access means, with the variable that holds its value, zero-extended.
+    fn slot_of(&self, base: Reg, off: i16, size: Size) -> Option<(Slot, Variable)> {
+        let at = frame_offset(self.fact(base), off, size.len())?;
+        self.slots.get(&at).copied().filter(|(slot, _)| slot.size == size)
+    }
+
     pub(super) fn load(&mut self, insn: &Insn, size: Size, sign: Sign) {
+        if let Some((_, variable)) = self.slot_of(insn.src, insn.off, size) {
+            let value = self.builder.use_var(variable);
+            let value = match sign {
+                Sign::Zero => value,
+                Sign::Extend => {
+                    let value = self.narrow(size_type(size), value);
+                    if size == Size::D { value } else { self.builder.ins().sextend(I64, value) }
+                }
+            };
+            return self.set(insn.dst, value);
+        }
         let place = self.place(insn.src, insn.off, size.len());
         let value = self.load_from(place, size, sign);
         self.set(insn.dst, value);
@@ -65,6 +83,14 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     pub(super) fn store(&mut self, insn: &Insn, size: Size, operand: Operand) {
         let value = self.operand(insn, operand);
+        if let Some((slot, variable)) = self.slot_of(insn.dst, insn.off, size) {
+            let whole = self.narrow(size_type(size), value);
+            let whole = self.widen(whole);
+            self.builder.def_var(variable, whole);
+            if !slot.is_read {
+                return;
+            }
+        }
         let place = self.place(insn.dst, insn.off, size.len());
         self.store_to(place, size, value);
     }
@@ -167,25 +193,6 @@ impl<H: Hooks> Body<'_, '_, H> {
         let place = self.aligned(insn.dst, insn, size);
         let value = self.reg(insn.src);
         self.store_to(place, size, value);
-    }
-
-    /// An element of an array, found as the array's lookup does: the key is a known place of the stack.
-    pub(super) fn element(&mut self, key: i32, layout: crate::maps::ArrayLayout) -> Value {
-        let at = self.builder.ins().iadd(self.cage, self.fp);
-        let flags = stop::flags(stop::READ);
-        let index = self.builder.ins().uload32(flags, at, key);
-        let inside = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, index, i64::from(layout.count));
-        let stride = self.number(i64::from(layout.stride));
-        let offset = self.builder.ins().imul(index, stride);
-        let mut addr = self.builder.ins().iadd_imm_u(offset, i64::from(layout.addr));
-        if layout.worker_stride != 0 {
-            let worker = self.head_worker();
-            let stride = self.number(i64::from(layout.worker_stride));
-            let values = self.builder.ins().imul(worker, stride);
-            addr = self.builder.ins().iadd(addr, values);
-        }
-        let none = self.number(0);
-        self.builder.ins().select(inside, addr, none)
     }
 
     /// Traps with this code where `condition` is not zero.

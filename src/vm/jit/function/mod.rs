@@ -13,6 +13,7 @@
 mod arithmetic;
 mod call;
 mod jump;
+mod lookup;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use super::callbacks::Callbacks;
 use super::facts::{ARGUMENTS, Effects, Fact, Facts, Role, State};
 use super::hooks::{Fuel, Hooks};
 use super::outline::Outline;
+use super::slots::{self, Slot};
 use super::stop;
 use super::target;
 use crate::isa::{Does, Insn, Operand, Reg};
@@ -108,11 +110,17 @@ pub(super) fn translate<H: Hooks>(
     for (variable, value) in variables {
         builder.def_var(variable, value);
     }
+    let facts = &source.parts[&part];
+    // Where a function lets a pointer into the stack out of sight, its frames are what it may point to.
+    let found = if source.zero.is_none() { slots::find(source.linked, source.outline, facts) } else { BTreeMap::new() };
+    let slots = found.into_iter().map(|(at, slot)| (at, (slot, builder.declare_var(I64)))).collect();
     let kept = source.hooks.function(&mut builder, run);
     let bounds = source.function(part);
     let mut body = Body {
         source,
-        facts: &source.parts[&part],
+        facts,
+        slots,
+        fresh: None,
         state: State::unknown(),
         effects: Effects::NONE,
         start: bounds.start,
@@ -135,6 +143,17 @@ pub(super) fn translate<H: Hooks>(
     body.builder.finalize(target::isa().frontend_config());
 }
 
+/// An element that was just looked up without a call.
+#[derive(Clone, Copy)]
+struct Fresh {
+    /// Its address, or zero: what r0 holds.
+    r0: Value,
+    /// Whether it is there.
+    is_there: Value,
+    /// Its address where it is.
+    addr: Value,
+}
+
 /// A function under translation.
 struct Body<'a, 'b, H: Hooks> {
     source: &'a Source<'a, H>,
@@ -148,6 +167,10 @@ struct Body<'a, 'b, H: Hooks> {
     /// Blocks by their leaders.
     blocks: BTreeMap<usize, Block>,
     callees: BTreeMap<usize, FuncRef>,
+    /// Places of the frame that are variables.
+    slots: BTreeMap<i32, (Slot, Variable)>,
+    /// The element that the last instruction looked up.
+    fresh: Option<Fresh>,
     regs: [Variable; Reg::COUNT - 1],
     /// Fuel, as what is missing to `u64::MAX`.
     spent: Variable,
@@ -167,7 +190,8 @@ impl<H: Hooks> Body<'_, '_, H> {
         let zero = self.source.zero.unwrap_or(self.facts.effects.zero);
         self.zero(&zero);
         let none = self.number(0);
-        for variable in self.regs {
+        let slots: Vec<_> = self.slots.values().map(|(_, variable)| *variable).collect();
+        for variable in self.regs.into_iter().chain(slots) {
             self.builder.def_var(variable, none);
         }
         match part.role {
@@ -227,7 +251,8 @@ impl<H: Hooks> Body<'_, '_, H> {
             if insn.does != Does::SecondSlot {
                 source.hooks.insn(&mut self.builder, self.run, self.kept, pc);
             }
-            open = self.insn(pc, insn);
+            let fresh = self.fresh.take();
+            open = self.insn(pc, insn, fresh);
             self.state.step(source.linked, insn, &mut self.effects);
         }
         assert!(!open, "no function falls off its end: the program was checked");
@@ -254,7 +279,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// Translates one instruction. Returns whether the block goes on behind it.
-    fn insn(&mut self, pc: usize, insn: &Insn) -> bool {
+    fn insn(&mut self, pc: usize, insn: &Insn, fresh: Option<Fresh>) -> bool {
         match insn.does {
             Does::Alu(width, op, operand) => self.alu(insn, width, op, operand),
             Does::MovSigned(width, size) => self.mov_signed(insn, width, size),
@@ -280,7 +305,7 @@ impl<H: Hooks> Body<'_, '_, H> {
                 return false;
             }
             Does::Branch(width, cond, operand) => {
-                self.branch(pc, insn, width, cond, operand);
+                self.branch(pc, insn, (width, cond, operand), fresh);
                 return false;
             }
             Does::MayGoto => {
