@@ -2,6 +2,7 @@
 
 mod calls;
 mod counts;
+mod lookups;
 mod memory;
 mod traps;
 
