@@ -49,7 +49,8 @@ impl PageMap {
         };
         let first = (start / PAGE_LEN) as usize;
         let end = (last / PAGE_LEN) as usize;
-        self.0[first..=end].iter().all(|page| page.load(Ordering::Acquire) & bit != 0)
+        let allows = |page: &AtomicU8| page.load(Ordering::Acquire) & bit != 0;
+        if first == end { allows(&self.0[first]) } else { self.0[first..=end].iter().all(allows) }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::verdict::ProgramKind;
 /// Longest byte string that is copied without the heap.
 const INLINE_LEN: usize = 512;
 /// Most keys are no longer, and clearing more costs time.
-const SHORT_LEN: usize = 64;
+const SHORT_LEN: usize = 16;
 
 /// An argument in question: which helper or kernel function, which register.
 #[derive(Clone, Copy)]
