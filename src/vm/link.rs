@@ -210,7 +210,7 @@ fn prices(insns: &[Insn]) -> Box<[u64]> {
     let mut sum = 0;
     let after = insns.iter().map(|insn| {
         let index = usize::try_from(insn.imm).ok().filter(|_| insn.does == Does::CallHelper);
-        sum += 1 + index.map_or(0, |index| u64::from(helpers::HELPERS[index].cost));
+        sum += 1 + index.map_or(0, |index| u64::from(helpers::at(index).cost));
         sum
     });
     [0].into_iter().chain(after).collect()
