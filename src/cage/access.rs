@@ -53,13 +53,16 @@ struct Packed<T>(T);
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
 #[inline]
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one reason holds for every arm")]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: the caller vouches for `len` bytes at both places.
-    match len {
-        4 => unsafe { std::ptr::copy_nonoverlapping(from, to, 4) },
-        8 => unsafe { std::ptr::copy_nonoverlapping(from, to, 8) },
-        16 => unsafe { std::ptr::copy_nonoverlapping(from, to, 16) },
-        _ => unsafe { std::ptr::copy_nonoverlapping(from, to, len) },
+    unsafe {
+        match len {
+            4 => std::ptr::copy_nonoverlapping(from, to, 4),
+            8 => std::ptr::copy_nonoverlapping(from, to, 8),
+            16 => std::ptr::copy_nonoverlapping(from, to, 16),
+            _ => std::ptr::copy_nonoverlapping(from, to, len),
+        }
     }
 }
 

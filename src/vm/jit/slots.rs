@@ -70,19 +70,42 @@ impl Places {
             Does::Atomic(size, ..) | Does::Exchange(size) | Does::CompareExchange(size) | Does::StoreRelease(size) => {
                 self.otherwise(state, insn.dst, insn, size);
             }
-            Does::CallHelper if !is_tail_call(insn) => {
+            Does::CallHelper => {
+                if is_tail_call(insn) {
+                    return;
+                }
                 for (reg, arg, len) in state.touched(linked, helper(insn).args) {
                     let Fact::Stack(offset) = state.reg(reg) else { continue };
                     let bytes = len.and_then(|len| Bytes::range(offset, len)).unwrap_or(Bytes::ALL);
-                    match arg {
-                        Arg::MapKey | Arg::MapValue | Arg::MemRead | Arg::MemReadOrNull | Arg::Bytes(_) => {
-                            self.read.add(&bytes);
-                        }
-                        _ => self.written.add(&bytes),
-                    }
+                    let reads = [Arg::MapKey, Arg::MapValue, Arg::MemRead, Arg::MemReadOrNull].contains(&arg);
+                    let touched =
+                        if reads || matches!(arg, Arg::Bytes(_)) { &mut self.read } else { &mut self.written };
+                    touched.add(&bytes);
                 }
             }
-            _ => {}
+            Does::Alu(..)
+            | Does::MovSigned(..)
+            | Does::Neg(_)
+            | Does::Swap(..)
+            | Does::LoadImm64
+            | Does::SecondSlot
+            | Does::LoadPacket(..)
+            | Does::Goto
+            | Does::GotoLong
+            | Does::Branch(..)
+            | Does::MayGoto
+            | Does::CallLocal
+            | Does::CallReg
+            | Does::Exit => {}
+            Does::LoadMap
+            | Does::LoadMapValue
+            | Does::LoadMapByIndex
+            | Does::LoadMapValueByIndex
+            | Does::LoadVarAddr
+            | Does::LoadCodeAddr
+            | Does::CallKfunc
+            | Does::GotoReg
+            | Does::AddrSpaceCast => unreachable!("linking binds or refuses what refers outside the program"),
         }
     }
 
