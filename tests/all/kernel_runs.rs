@@ -247,6 +247,7 @@ fn random_programs_return_what_they_return_in_the_kernel() {
             memory_len: 0,
             dialect: Dialect::Kernel,
             rows: |row| !matches!(row.does, Does::LoadPacket(..)),
+            ..Shape::default()
         };
         let slots = encode(&program(&shape));
         let Ok(kernel) = KernelProgram::load(KernelProgram::XDP, 0, &slots, "GPL") else {

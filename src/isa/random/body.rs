@@ -3,7 +3,7 @@
 //! Invariant: each piece leaves every data register initialised, so that pieces may follow each other in any order.
 
 use super::straight::{Scope, immediate, instance};
-use super::{Dice, MEMORY, STACK_LEN, Shape, alu_imm, alu_reg, insn, load, reg, slots};
+use super::{Dice, STACK_LEN, Shape, Surroundings, alu_imm, alu_reg, insn, load, reg, slots};
 use crate::isa::row::Row;
 use crate::isa::{Alu, Cond, Does, Insn, Operand, Reg, Size, Width};
 
@@ -22,6 +22,7 @@ pub(super) struct Body<'shape> {
     rows: &'shape [&'static Row],
     /// Those of them that make loops, calls and exits: few, so they are picked more often than their number says.
     turns: Vec<&'static Row>,
+    around: &'shape mut dyn Surroundings,
     dice: &'shape mut Dice,
     /// Index of this function, and of the first that it may not call.
     index: usize,
@@ -35,13 +36,14 @@ impl<'shape> Body<'shape> {
     pub(super) fn new(
         shape: &'shape Shape,
         rows: &'shape [&'static Row],
+        around: &'shape mut dyn Surroundings,
         dice: &'shape mut Dice,
         index: usize,
         functions: usize,
     ) -> Self {
         let is_turn = |row: &&Row| matches!(row.does, Does::Goto | Does::GotoLong | Does::CallLocal | Does::Exit);
         let turns = rows.iter().copied().filter(is_turn).collect();
-        Self { shape, rows, turns, dice, index, functions, insns: Vec::new(), loops: 0 }
+        Self { shape, rows, turns, around, dice, index, functions, insns: Vec::new(), loops: 0 }
     }
 
     pub(super) fn function(mut self) -> Vec<Insn> {
@@ -57,9 +59,7 @@ impl<'shape> Body<'shape> {
 
     /// Initialises registers and stack. A function other than the first has numbers in r2 to r5 from its caller.
     fn begin(&mut self) {
-        if self.has_memory() {
-            self.insns.push(alu_reg(Alu::Mov, MEMORY, 1));
-        }
+        self.insns.extend(self.around.begin(self.index, self.dice));
         for register in DATA {
             if self.index == 0 || !(2..=5).contains(&register) {
                 self.fill(register);
@@ -74,6 +74,7 @@ impl<'shape> Body<'shape> {
 
     /// Folds registers and stack into r0, so that whatever went wrong shows.
     fn end(&mut self) {
+        self.insns.extend(self.around.end(self.index, self.dice));
         for register in &DATA[1..] {
             self.insns.push(alu_imm(Alu::Mul, 0, 31));
             self.insns.push(alu_reg(Alu::Xor, 0, *register));
@@ -85,10 +86,6 @@ impl<'shape> Body<'shape> {
             self.insns.push(alu_reg(Alu::Xor, 0, 1));
         }
         self.insns.push(insn(Does::Exit));
-    }
-
-    fn has_memory(&self) -> bool {
-        self.shape.memory_len >= 8
     }
 
     fn fill(&mut self, register: u8) {
@@ -113,6 +110,9 @@ impl<'shape> Body<'shape> {
                 self.dice.pick(&self.turns)
             };
             let room = (full - self.insns.len()).min(12);
+            if self.dice.once_in(4) {
+                self.insns.extend(self.around.piece(self.index, self.dice));
+            }
             let is = |does| row.does == does;
             if matches!(row.does, Does::Branch(..) | Does::MayGoto) && nesting < NESTING_MAX {
                 self.branch(row, room, nesting);
@@ -194,11 +194,9 @@ impl<'shape> Body<'shape> {
         self.loops -= 1;
     }
 
-    /// A call of a function by its index, with numbers in r2 to r5, and the registers that it clobbers filled again.
+    /// A call of a function by its index, and the registers that it clobbers filled again.
     fn call(&mut self, callee: usize) {
-        if self.has_memory() {
-            self.insns.push(alu_reg(Alu::Mov, 1, MEMORY));
-        }
+        self.insns.extend(self.around.arguments(self.dice));
         self.insns.push(Insn { imm: slots(callee), ..insn(Does::CallLocal) });
         for register in 1..=5 {
             self.fill(register);

@@ -9,18 +9,21 @@
 mod body;
 mod dice;
 mod straight;
+mod surroundings;
 
 pub use dice::Dice;
+pub use straight::{immediate, wide_immediate};
+pub use surroundings::{Plain, Surroundings};
 
 use super::row::{Row, Support};
 use super::{Alu, Does, Insn, Operand, ROWS, Reg, Sign, Size, Width};
 use body::Body;
 
 /// Stack bytes below the frame pointer that programs use, initialised at entry.
-const STACK_LEN: u32 = 64;
+pub const STACK_LEN: u32 = 64;
 
-/// Where the pointer to the memory stays.
-const MEMORY: u8 = 9;
+/// Number of the register where the pointer to the memory stays.
+pub const MEMORY: u8 = 9;
 
 /// Whose programs to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,15 @@ pub enum Dialect {
     Kumite,
     /// Only what the Linux verifier accepts: no constant shift out of range, no division by a constant zero.
     Kernel,
+}
+
+/// What the memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryKind {
+    /// Bytes that take every access.
+    Plain,
+    /// A packet: the Linux verifier allows no atomic operations on it.
+    Packet,
 }
 
 /// What kind of programs to make.
@@ -42,6 +54,8 @@ pub struct Shape {
     pub functions: usize,
     /// Bytes of memory that r1 points at on entry, 8-byte aligned; below 8 means none.
     pub memory_len: u32,
+    /// What it is.
+    pub memory: MemoryKind,
     /// Whose programs.
     pub dialect: Dialect,
     /// Which rows may be picked, of those that run.
@@ -50,20 +64,34 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { seed: 0, insns: 60, functions: 3, memory_len: 64, dialect: Dialect::Kumite, rows: |_| true }
+        Self {
+            seed: 0,
+            insns: 60,
+            functions: 3,
+            memory_len: 64,
+            memory: MemoryKind::Plain,
+            dialect: Dialect::Kumite,
+            rows: |_| true,
+        }
     }
 }
 
 /// A random program of this shape, one instruction a slot.
 #[must_use]
 pub fn program(shape: &Shape) -> Vec<Insn> {
+    program_in(&mut Plain::new(shape), shape)
+}
+
+/// A random program of this shape that uses what is around it.
+#[must_use]
+pub fn program_in(around: &mut dyn Surroundings, shape: &Shape) -> Vec<Insn> {
     let mut dice = Dice::new(shape.seed);
     let rows: Vec<&Row> =
         ROWS.iter().filter(|row| row.support == Support::Runs).filter(|row| (shape.rows)(row)).collect();
     let calls = rows.iter().any(|row| row.does == Does::CallLocal);
     let count = if calls { shape.functions.max(1) } else { 1 };
     let functions: Vec<Vec<Insn>> =
-        (0..count).map(|index| Body::new(shape, &rows, &mut dice, index, count).function()).collect();
+        (0..count).map(|index| Body::new(shape, &rows, around, &mut dice, index, count).function()).collect();
     link(functions)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever the operands, the instruction stays in initialised memory, aligned where it must be.
 
-use super::{Dialect, Dice, MEMORY, STACK_LEN, Shape, insn, reg};
+use super::{Dialect, Dice, MEMORY, MemoryKind, STACK_LEN, Shape, insn, reg};
 use crate::isa::row::Row;
 use crate::isa::{Alu, Does, Fetch, Insn, Operand, Reg, Size, Width};
 
@@ -71,7 +71,8 @@ pub(super) fn instance(row: &Row, shape: &Shape, dice: &mut Dice, scope: &Scope<
 }
 
 /// An immediate, often one at an edge.
-pub(super) fn immediate(dice: &mut Dice) -> i64 {
+#[must_use]
+pub fn immediate(dice: &mut Dice) -> i64 {
     let random = i64::from(low_half(dice.bits()));
     match dice.below(6) {
         0 => dice.pick(&[0, 1, -1, 2, i64::from(i32::MIN), i64::from(i32::MAX)]),
@@ -82,7 +83,9 @@ pub(super) fn immediate(dice: &mut Dice) -> i64 {
     }
 }
 
-fn wide_immediate(dice: &mut Dice) -> i64 {
+/// A 64-bit immediate, often one at an edge.
+#[must_use]
+pub fn wide_immediate(dice: &mut Dice) -> i64 {
     match dice.below(4) {
         0 => immediate(dice),
         1 => dice.pick(&[i64::MIN, i64::MAX, 1 << 32, (1 << 32) - 1, 1 << 31, -(1 << 31), -(1 << 32)]),
@@ -139,10 +142,13 @@ struct Place {
 
 /// Somewhere in the stack or the memory.
 fn place(shape: &Shape, dice: &mut Dice, size: Size, alignment: Alignment) -> Place {
+    let for_kernel = shape.dialect == Dialect::Kernel;
+    let no_atomics = for_kernel && shape.memory == MemoryKind::Packet;
+    let allowed = alignment == Alignment::Free || !no_atomics;
+    let in_memory = shape.memory_len >= 8 && allowed && dice.once_in(2);
     // The verifier tracks stack bytes and refuses misaligned accesses to them.
-    let free = alignment == Alignment::Free && shape.dialect == Dialect::Kumite;
+    let free = alignment == Alignment::Free && (in_memory || !for_kernel);
     let step = if free { 1 } else { size.len() };
-    let in_memory = shape.memory_len >= 8 && dice.once_in(2);
     let (base, start, len) = if in_memory {
         (reg(MEMORY), 0, shape.memory_len.min(1 << 15))
     } else {
