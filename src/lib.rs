@@ -8,6 +8,7 @@ pub mod cli;
 pub mod control;
 pub mod elf;
 pub mod flow;
+pub mod fuzz;
 pub mod helpers;
 pub mod isa;
 pub mod kernel;

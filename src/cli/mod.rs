@@ -132,6 +132,7 @@ commands! {
     Diff diff,
     Disasm disasm,
     Events events,
+    Fuzz fuzz,
     Helpers helpers,
     Host host,
     Inspect inspect,

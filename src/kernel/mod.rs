@@ -11,7 +11,7 @@ mod program;
 mod types;
 
 pub use map::{Batch, KernelMap};
-pub use object::{HAS_ELEMENTS, KernelError, KernelObject, LinkedSlot};
+pub use object::{HAS_ELEMENTS, KernelError, KernelObject, LinkedSlot, load_program};
 pub use program::{FunctionInfo, KernelProgram, LoadOptions, Refused, TestInput, TestOutput};
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -107,6 +107,30 @@ impl KernelBtf {
 /// What it answers.
 pub fn available() -> Result<(), Errno> {
     KernelMap::create(2, 4, 8, 1, 0).map(drop)
+}
+
+/// Keeps the calling thread on one processor of those that it may use, the `nth` counted round; its number. `None` where that
+/// is not allowed.
+#[must_use]
+pub fn stay_on_processor(nth: usize) -> Option<usize> {
+    // SAFETY: all-zero is the empty set.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let len = size_of::<libc::cpu_set_t>();
+    // SAFETY: the set is a live local of the right type and length.
+    if unsafe { libc::sched_getaffinity(0, len, &raw mut allowed) } != 0 {
+        return None;
+    }
+    // SAFETY: each number is inside the set.
+    let is_allowed = |number: &usize| unsafe { libc::CPU_ISSET(*number, &allowed) };
+    let numbers: Vec<usize> = (0..8 * len).filter(is_allowed).collect();
+    let number = *numbers.get(nth.checked_rem(numbers.len())?)?;
+    // SAFETY: all-zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is inside the set.
+    unsafe { libc::CPU_SET(number, &mut set) };
+    // SAFETY: the set is a live local of the right type.
+    let answer = unsafe { libc::sched_setaffinity(0, len, &raw const set) };
+    (answer == 0).then_some(number)
 }
 
 /// Keeps the calling thread on processor 0, so that per-CPU values and LRU lists are those of one processor. Where a container

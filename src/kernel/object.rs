@@ -116,17 +116,18 @@ impl KernelObject {
             }
         }
         let license = object.license.as_deref().unwrap_or("GPL");
+        let fds: Vec<i32> = maps.iter().map(KernelMap::fd).collect();
         let mut linked = Vec::new();
         for LinkedSlot { map, slot, program } in slots {
             let place = &object.maps[*map];
             let target = object.program(program);
             let target = target.ok_or_else(|| failed(place, "a program of its slots is not there", Errno::ENOENT))?;
-            let loaded = load(target, &maps, license)?;
+            let loaded = load_program(target, &fds, license)?;
             let put = maps[*map].update(&slot.to_ne_bytes(), &loaded.fd().to_ne_bytes(), 0);
             put.map_err(|errno| failed(place, "a program cannot be put in", errno))?;
             linked.push(loaded);
         }
-        let program = load(program, &maps, license)?;
+        let program = load_program(program, &fds, license)?;
         Ok(Self { maps, _linked: linked, program })
     }
 
@@ -165,8 +166,11 @@ fn make(map: &ObjectMap) -> Result<KernelMap, KernelError> {
     Ok(made)
 }
 
-/// Loads a program whose maps are these, in the object's order.
-fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelProgram, KernelError> {
+/// Loads a program whose maps have these descriptors, in the object's order.
+///
+/// # Errors
+/// [`KernelError`] where the kernel refuses it.
+pub fn load_program(program: &Program, maps: &[i32], license: &str) -> Result<KernelProgram, KernelError> {
     let kind = match program.kind() {
         ProgramKind::Xdp => KernelProgram::XDP,
         ProgramKind::Tc => KernelProgram::TC,
@@ -199,12 +203,12 @@ fn load(program: &Program, maps: &[KernelMap], license: &str) -> Result<KernelPr
 }
 
 /// Names maps by descriptor, kernel functions by their number among the kernel's types.
-fn bind(insn: &Insn, program: &Program, maps: &[KernelMap]) -> Insn {
+fn bind(insn: &Insn, program: &Program, maps: &[i32]) -> Insn {
     if matches!(insn.does, Does::CallKfunc | Does::LoadVarAddr) {
         return bind_kfunc(insn, program);
     }
     let [index, offset] = [insn.imm & 0xffff_ffff, insn.imm >> 32 & 0xffff_ffff];
-    let fd = usize::try_from(index).ok().and_then(|index| maps.get(index)).map_or(-1, KernelMap::fd);
+    let fd = usize::try_from(index).ok().and_then(|index| maps.get(index)).copied().unwrap_or(-1);
     let fd = i64::from(fd) & 0xffff_ffff;
     if insn.does == Does::LoadMapByIndex {
         Insn { does: Does::LoadMap, imm: fd, ..*insn }

@@ -1,15 +1,13 @@
-//! Random programs and the kernel: the same results, and the same verdicts on what needs no data flow.
+//! Random programs and the kernel: the same verdicts on what needs no data flow.
 
 use kumite::isa::random::{Dialect, Dice, Shape, program};
 use kumite::isa::{Does, Row, encode};
 use kumite::program::{Program, RawProgram, Rejection, disassemble};
 use kumite::verdict::ProgramKind;
-use kumite::vm::Mode;
 
-use crate::kernel::{self, KernelProgram, TestInput};
-use crate::stage::Stage;
+use crate::kernel::{self, KernelProgram};
 
-/// Programs of each test.
+/// Programs of the test.
 const SEEDS: u64 = 500;
 
 fn shape(seed: u64, insns: usize) -> Shape {
@@ -19,33 +17,6 @@ fn shape(seed: u64, insns: usize) -> Shape {
 
 fn load(slots: &[[u8; 8]]) -> Result<KernelProgram, kernel::Refused> {
     KernelProgram::load(KernelProgram::SOCKET_FILTER, 0, slots, "GPL")
-}
-
-#[test]
-fn random_programs_give_the_kernels_result() {
-    if !kernel::available() {
-        return;
-    }
-    let stage = Stage::new();
-    let input = TestInput { packet: &[0; 64], repeat: 1, ..TestInput::default() };
-    for seed in 0..SEEDS {
-        let slots = encode(&program(&shape(seed, 60)));
-        let expected = load(&slots)
-            .unwrap_or_else(|refused| panic!("seed {seed}: {}", refused.log))
-            .test_run(&input)
-            .expect("the kernel runs it")
-            .retval;
-        let loaded = stage.load("random", ProgramKind::Raw, slots, &[]);
-        let ran = stage.run_raw(Mode::Verify, &loaded, &[]);
-        assert_eq!(ran.trap_text(), "", "seed {seed}");
-
-        assert_eq!(
-            ran.r0 & 0xffff_ffff,
-            u64::from(expected),
-            "seed {seed}\n{}",
-            disassemble(loaded.linked().program())
-        );
-    }
 }
 
 /// What the verifier says of programs that have the wrong form, whatever their data.

@@ -1,7 +1,5 @@
-//! The same program in the kernel and here: helpers on random arguments, random programs, random formats.
+//! The same program in the kernel and here: helpers on random arguments, random formats.
 
-use kumite::isa::random::{Dialect, Shape, program};
-use kumite::isa::{Does, encode};
 use kumite::verdict::ProgramKind;
 use kumite::vm::{Loaded, Mode};
 
@@ -229,39 +227,4 @@ fn formats_are_taken_refused_and_measured_as_in_the_kernel() {
         taken += u32::from(answer.cast_signed() > 0);
     }
     assert!(taken > 2000, "formats that are taken: {taken}");
-}
-
-#[test]
-fn random_programs_return_what_they_return_in_the_kernel() {
-    if !kernel::available() {
-        return;
-    }
-    let seeds: u64 = std::env::var("KUMITE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
-    let stage = Stage::new();
-    let mut refused = 0;
-    for seed in 0..seeds {
-        let shape = Shape {
-            seed,
-            insns: 40,
-            functions: 3,
-            memory_len: 0,
-            dialect: Dialect::Kernel,
-            rows: |row| !matches!(row.does, Does::LoadPacket(..)),
-            ..Shape::default()
-        };
-        let slots = encode(&program(&shape));
-        let Ok(kernel) = KernelProgram::load(KernelProgram::XDP, 0, &slots, "GPL") else {
-            refused += 1;
-            continue;
-        };
-        let frame = [0; 64];
-        let theirs = kernel.test_run(&TestInput { packet: &frame, ctx: &[], repeat: 1 }).expect("runs");
-        let loaded = stage.load("random", ProgramKind::Xdp, slots, &[]);
-        for mode in Mode::ALL {
-            let ours = stage.run_frame(mode, &loaded, &frame);
-            assert_eq!(ours.trap, None, "seed {seed} {mode}");
-            assert_eq!(ours.r0 & 0xffff_ffff, u64::from(theirs.retval), "seed {seed} {mode}");
-        }
-    }
-    assert!(refused * 10 <= seeds, "the kernel refused {refused} of {seeds}");
 }

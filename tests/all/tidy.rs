@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["vm"],
     &["port", "flow"],
     &["kernel"],
-    &["report"],
+    &["report", "fuzz"],
     &["control"],
     &["cli"],
 ];

@@ -1,6 +1,7 @@
 //! The binary as a user meets it: exit codes, texts, and two hosts end to end.
 
 mod diff;
+mod fuzz;
 mod hosts;
 mod run;
 mod spar;

@@ -1,0 +1,248 @@
+//! `kumite fuzz`: random programs in every engine and in the kernel, compared.
+//!
+//! Invariant: changes nothing on the machine but the folder that it is told to write to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::table::{counted, grouped};
+use super::{CliError, Exit, Out, object_file};
+use crate::fuzz::{AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, KernelUse, Oracle, Tally};
+use crate::vm::Mode;
+
+/// Most bytes of a case file.
+const CASE_LEN_MAX: u64 = 16 << 20;
+/// Seconds where nothing is said.
+const SECONDS: u64 = 10;
+/// Divergences after which it ends.
+const CATCHES_MAX: usize = 8;
+/// Reasons for refusals that are told.
+const REASONS_MAX: usize = 12;
+
+/// Run random programs in every mode and in the kernel, and compare
+#[derive(Debug, clap::Args)]
+#[command(after_help = NOTES)]
+pub(super) struct Args {
+    /// How long; 10 where --count is not given either
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// How many programs
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// The first seed; by the clock where it is left out
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Whether the kernel is asked: auto, on or off
+    #[arg(long, value_name = "auto|on|off", value_enum, default_value_t = Kernel::Auto)]
+    kernel: Kernel,
+    /// Threads; as many as processors where it is left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
+    /// Folder for the case files of divergences
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Run this case file instead, and hold it against what it says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "count", "seed", "jobs"])]
+    case: Option<PathBuf>,
+    /// Tell why the kernel refused programs
+    #[arg(long)]
+    refusals: bool,
+    /// Write one object of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whether the kernel is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kernel {
+    /// Where it lets us
+    Auto,
+    /// It must let us
+    On,
+    /// Never
+    Off,
+}
+
+impl From<Kernel> for KernelUse {
+    fn from(kernel: Kernel) -> Self {
+        match kernel {
+            Kernel::Auto => Self::Auto,
+            Kernel::On => Self::On,
+            Kernel::Off => Self::Off,
+        }
+    }
+}
+
+const NOTES: &str = "A quarter of the programs is made so that the kernel's verifier mostly accepts them; these run in the kernel too, \
+                     by BPF_PROG_TEST_RUN (needs root, or CAP_BPF and CAP_NET_ADMIN). Compared are r0, traps with their place, fuel, \
+                     tail calls, packet, context, redirection and maps, in which programs leave their registers.\n\n\
+                     A divergence is made small and written as a case file, which --case runs again.\n\n\
+                     Exit code: 0 where all is equal, 1 where something differs, 3 where the kernel is to be asked and cannot be.";
+
+pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
+    if let Some(path) = &args.case {
+        return one_case(args, path, out);
+    }
+    let by_clock = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |now| now.as_secs()) << 24
+    };
+    let seconds = args.seconds.or(if args.count.is_none() { Some(SECONDS) } else { None });
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let campaign = Campaign {
+        seed: args.seed.unwrap_or_else(by_clock),
+        count: args.count.unwrap_or(u64::MAX),
+        time: seconds.map(Duration::from_secs),
+        jobs: args.jobs.map_or(processors, |jobs| jobs as usize),
+        kernel: args.kernel.into(),
+        catches_max: CATCHES_MAX,
+    };
+    let tally = campaign.run().map_err(|error| match error {
+        CampaignError::Bench(error) => bench_failed(error),
+        CampaignError::Kernel(error) => CliError::host_failed(error),
+    })?;
+    let mut files = Vec::new();
+    for catch in &tally.catches {
+        let path = args.output.join(format!("fuzz_{}.case", catch.seed));
+        write_case(&path, &catch.case)?;
+        files.push(path);
+    }
+    if args.json {
+        write_json(&campaign, &tally, &files, out)?;
+    } else {
+        write_text(args, &campaign, &tally, &files, out)?;
+    }
+    Ok(if tally.catches.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+fn bench_failed(error: BenchError) -> CliError {
+    match error {
+        BenchError::Cage(_) => CliError::host_failed(error),
+        BenchError::Map(_)
+        | BenchError::Element { .. }
+        | BenchError::Rejected(_)
+        | BenchError::Link(_)
+        | BenchError::Untranslated { .. }
+        | BenchError::Sockets(_)
+        | BenchError::Len { .. } => CliError::refused(error),
+    }
+}
+
+fn write_case(path: &Path, case: &Case) -> Result<(), CliError> {
+    fs::write(path, case.to_string()).map_err(|error| {
+        CliError::host_failed(format!("{}: cannot write it: {error}; name another folder", path.display()))
+    })
+}
+
+fn rate(tally: &Tally) -> f64 {
+    let seconds = tally.elapsed.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "far fewer programs than 2^52")]
+    let programs = tally.programs as f64;
+    if seconds > 0.0 { programs / seconds } else { 0.0 }
+}
+
+fn write_json(campaign: &Campaign, tally: &Tally, files: &[PathBuf], out: Out<'_>) -> Result<(), CliError> {
+    let catches = tally.catches.iter().zip(files);
+    let catches = catches.map(|(catch, file)| {
+        let divergence = &catch.divergence;
+        let side = |(name, value): &(&str, String)| json!({ "name": name, "value": value });
+        json!({
+            "seed": catch.seed,
+            "part": divergence.part,
+            "reference": side(&divergence.reference),
+            "other": side(&divergence.other),
+            "fuel": divergence.fuel,
+            "file": file.display().to_string(),
+        })
+    });
+    let report = json!({
+        "seed": campaign.seed,
+        "jobs": campaign.jobs,
+        "seconds": tally.elapsed.as_secs_f64(),
+        "programs": tally.programs,
+        "programs_per_second": rate(tally),
+        "traps": tally.traps,
+        "unfit": tally.unfit.values().sum::<u64>(),
+        "kernel": { "asked": tally.asked, "accepted": tally.accepted },
+        "divergences": catches.collect::<Vec<_>>(),
+    });
+    writeln!(out, "{report}")?;
+    Ok(())
+}
+
+fn write_text(
+    args: &Args,
+    campaign: &Campaign,
+    tally: &Tally,
+    files: &[PathBuf],
+    out: Out<'_>,
+) -> Result<(), CliError> {
+    let (seconds, jobs) = (tally.elapsed.as_secs_f64(), counted(campaign.jobs as u64, "thread"));
+    writeln!(
+        out,
+        "{} from seed {} in {seconds:.1} s ({:.0} a second, {jobs}): {} trapped",
+        counted(tally.programs, "program"),
+        campaign.seed,
+        rate(tally),
+        grouped(tally.traps)
+    )?;
+    if tally.asked > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "far fewer programs than 2^52")]
+        let share = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
+        writeln!(
+            out,
+            "kernel: asked about {} ({:.0} %), accepted {} of them ({:.0} %)",
+            grouped(tally.asked),
+            share(tally.asked, tally.programs),
+            grouped(tally.accepted),
+            share(tally.accepted, tally.asked)
+        )?;
+    } else {
+        writeln!(out, "kernel: not asked")?;
+    }
+    let told = [("left out", &tally.unfit, true), ("refused", &tally.refusals, args.refusals)];
+    for (what, reasons, _) in told.into_iter().filter(|(.., wanted)| *wanted) {
+        let mut reasons: Vec<_> = reasons.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (reason, count) in reasons.into_iter().take(REASONS_MAX) {
+            writeln!(out, "{what}: {}: {reason}", counted(*count, "program"))?;
+        }
+    }
+    writeln!(out, "{}", counted(tally.catches.len() as u64, "divergence"))?;
+    for (catch, file) in tally.catches.iter().zip(files) {
+        writeln!(out, "  seed {}: {} -> {}", catch.seed, catch.divergence, file.display())?;
+    }
+    Ok(())
+}
+
+/// Runs one case file.
+fn one_case(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
+    let place = path.display();
+    let text = String::from_utf8(object_file::bytes(path, CASE_LEN_MAX)?);
+    let text = text.map_err(|_| CliError::refused(format!("{place}: not UTF-8; write text")))?;
+    let case = Case::parse(&text).map_err(|error| CliError::refused(format!("{place}: {error}")))?;
+    let oracle = Oracle::wanted(args.kernel.into(), 0).map_err(CliError::host_failed)?;
+    let mut differential = Differential::new(oracle).map_err(bench_failed)?;
+    let judgement = differential.judge(&case, AsksKernel::Yes).map_err(bench_failed)?;
+    let mut wrong = case.differences(Mode::Verify, &judgement.verify);
+    wrong.extend(judgement.divergence.iter().map(ToString::to_string));
+    if args.json {
+        let refusal = &judgement.refusal;
+        let report =
+            json!({ "case": place.to_string(), "kernel": judgement.kernel, "refusal": refusal, "differences": wrong });
+        writeln!(out, "{report}")?;
+    } else {
+        let kernel = match (judgement.kernel, &judgement.refusal) {
+            (Some(true), _) => "the kernel agrees".to_owned(),
+            (_, Some(why)) => why.clone(),
+            (_, None) => "the kernel was not asked".to_owned(),
+        };
+        let kernel = if wrong.is_empty() { kernel } else { counted(wrong.len() as u64, "difference") };
+        writeln!(out, "{place}: {kernel}")?;
+        wrong.iter().try_for_each(|what| writeln!(out, "  {what}"))?;
+    }
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::Refused })
+}

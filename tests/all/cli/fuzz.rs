@@ -1,0 +1,47 @@
+//! `kumite fuzz`: a campaign, and case files run again.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::said;
+
+#[test]
+fn a_campaign_without_divergence_ends_with_0_and_counts() {
+    let (code, out, complaints) =
+        said(&["fuzz", "--count", "40", "--seed", "1", "--kernel", "off", "--jobs", "1", "--json"]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&report["programs"], &report["seed"], &report["jobs"]), (&40.into(), &1.into(), &1.into()));
+    assert_eq!((&report["divergences"], &report["kernel"]["asked"]), (&Value::Array(Vec::new()), &0.into()));
+    let (code, out, _) = said(&["fuzz", "--count", "40", "--seed", "1", "--kernel", "off"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.starts_with("40 programs from seed 1 in ") && out.ends_with("\nkernel: not asked\n0 divergences\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_case_file_is_run_again_and_held_against_what_it_says() {
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/tail_called_program_starts_afresh.case");
+    let (code, out, complaints) = said(&["fuzz", "--case", good, "--kernel", "off"]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    assert_eq!(out, format!("{good}: the kernel was not asked\n"));
+    let folder = std::env::temp_dir().join(format!("kumite-fuzz-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("wrong.case");
+    fs::write(&path, "-- about\nr0 is said wrongly.\n-- asm main\nr0 = 1\nexit\n-- r0 2\n").expect("a file");
+    let place = path.to_str().expect("text");
+    let (code, out, _) = said(&["fuzz", "--case", place, "--kernel", "off"]);
+    assert_eq!((code, out), (1, format!("{place}: 1 difference\n  r0 is 0x1, should be 0x2\n")));
+    fs::write(&path, "-- asm main\nr0 = 1\n").expect("a file");
+    let (code, _, complaints) = said(&["fuzz", "--case", place]);
+    assert_eq!(code, 1);
+    assert_eq!(complaints, "kumite: main insn 0: main falls off its end; end it with `exit` or `goto`\n");
+    fs::write(&path, "-- r0\n").expect("a file");
+    let (code, _, complaints) = said(&["fuzz", "--case", place]);
+    assert_eq!(code, 1);
+    assert_eq!(complaints, format!("kumite: {place}: line 1: \"\" is not a number; correct the section\n"));
+    fs::remove_dir_all(folder).expect("our folder");
+}
