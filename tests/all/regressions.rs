@@ -1,5 +1,8 @@
 //! Mistakes that other virtual machines shipped, one test each, named after the mistake and run in every mode.
+//!
+//! Those of arithmetic and encoding carry their number in the list of such mistakes; so do two of the server's, 60 and 61.
 
+use kumite::isa;
 use kumite::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, FUEL_DEFAULT, RUN_CHUNK_LEN};
 use kumite::maps::{MapDef, MapKind};
 use kumite::program::{Program, RawProgram};
@@ -62,7 +65,7 @@ fn refused(text: &str) -> String {
 // Arithmetic and encoding
 
 #[test]
-fn division_and_remainder_by_zero_are_defined() {
+fn regression_01_division_and_remainder_by_zero_are_defined() {
     for op in ["/=", "s/="] {
         assert_eq!(operation(op, u64::MAX, 0), [0, 0]);
     }
@@ -72,7 +75,7 @@ fn division_and_remainder_by_zero_are_defined() {
 }
 
 #[test]
-fn a_divisor_is_zero_by_its_width() {
+fn regression_02_a_divisor_is_zero_by_its_width() {
     assert_eq!(operation("/=", 7, 1 << 32), [0, 0], "32 bits: divided by zero; 64 bits: by a large number");
     assert_eq!(operation("%=", 7, 1 << 32), [7, 7]);
     assert_eq!(operation("/=", 3 << 32 | 7, 1 << 32), [3, 0]);
@@ -80,7 +83,7 @@ fn a_divisor_is_zero_by_its_width() {
 }
 
 #[test]
-fn the_smallest_number_divided_by_minus_one_does_not_trap() {
+fn regression_03_the_smallest_number_divided_by_minus_one_does_not_trap() {
     assert_eq!(operation("s/=", MIN64, u64::MAX), [MIN64, 0]);
     assert_eq!(operation("s%=", MIN64, u64::MAX), [0, 0]);
     assert_eq!(operation("s/=", MIN32, u64::MAX), [MIN32.wrapping_neg(), MIN32]);
@@ -88,7 +91,7 @@ fn the_smallest_number_divided_by_minus_one_does_not_trap() {
 }
 
 #[test]
-fn the_smallest_number_is_divided_like_any_other() {
+fn regression_04_the_smallest_number_is_divided_like_any_other() {
     assert_eq!(operation("s/=", MIN64, 3), [0xd555_5555_5555_5556, 0]);
     assert_eq!(operation("s%=", MIN64, 3), [(-2_i64).cast_unsigned(), 0]);
     assert_eq!(operation("s/=", MIN32, 3)[1], 0xd555_5556);
@@ -96,7 +99,7 @@ fn the_smallest_number_is_divided_like_any_other() {
 }
 
 #[test]
-fn signed_division_truncates_toward_zero() {
+fn regression_05_signed_division_truncates_toward_zero() {
     let minus = |number: i64| number.wrapping_neg().cast_unsigned();
     assert_eq!(operation("s/=", minus(13), 4), [minus(3), 0xffff_fffd]);
     assert_eq!(operation("s%=", minus(13), 4), [minus(1), 0xffff_ffff]);
@@ -105,7 +108,7 @@ fn signed_division_truncates_toward_zero() {
 }
 
 #[test]
-fn a_negative_immediate_is_sign_extended_also_where_the_comparison_is_unsigned() {
+fn regression_06_a_negative_immediate_is_sign_extended_also_where_the_comparison_is_unsigned() {
     assert_eq!(r0("r0 = 0\nr1 = -1\nif r1 >= -1 goto +1\nexit\nr0 = 1\nexit"), 1);
     assert_eq!(r0("r0 = 0\nr1 = 0xffffffff ll\nif r1 > -2 goto +1\nexit\nr0 = 1\nexit"), 0);
     assert_eq!(r0("r0 = 0\nw1 = -1\nif w1 > -2 goto +1\nexit\nr0 = 1\nexit"), 1);
@@ -115,7 +118,7 @@ fn a_negative_immediate_is_sign_extended_also_where_the_comparison_is_unsigned()
 }
 
 #[test]
-fn shift_counts_are_masked_in_every_register() {
+fn regression_07_shift_counts_are_masked_in_every_register() {
     for count in ["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9"] {
         let shifted = |op: &str| r0(&format!("r0 = 0x8000000000000001 ll\n{count} = 65\nr0 {op} {count}\nexit"));
         assert_eq!(shifted("<<="), 2, "{count}");
@@ -128,7 +131,7 @@ fn shift_counts_are_masked_in_every_register() {
 }
 
 #[test]
-fn a_32_bit_result_clears_the_upper_half() {
+fn regression_08_a_32_bit_result_clears_the_upper_half() {
     let ones = "r0 = -1\nr1 = -1\n";
     let low = u64::from(u32::MAX);
     for (insn, result) in [
@@ -151,13 +154,13 @@ fn a_32_bit_result_clears_the_upper_half() {
 }
 
 #[test]
-fn a_product_with_the_immediate_zero_is_zero() {
+fn regression_09_a_product_with_the_immediate_zero_is_zero() {
     assert_eq!(operation("*=", 7, 0), [0, 0]);
     assert_eq!(r0("r0 = 7\nr1 = 9\nr0 *= 0\nexit"), 0);
 }
 
 #[test]
-fn negation_and_addition_wrap_without_panic() {
+fn regression_10_negation_and_addition_wrap_without_panic() {
     assert_eq!(r0("r0 = 0x8000000000000000 ll\nr0 = -r0\nexit"), MIN64);
     assert_eq!(r0("r0 = 0x80000000 ll\nw0 = -w0\nexit"), MIN32);
     assert_eq!(operation("+=", u64::MAX, 1), [0, 0]);
@@ -166,7 +169,7 @@ fn negation_and_addition_wrap_without_panic() {
 }
 
 #[test]
-fn byte_order_operations_truncate_and_a_bad_width_is_refused() {
+fn regression_11_byte_order_operations_truncate_and_a_bad_width_is_refused() {
     let value = "r0 = 0x0123456789abcdef ll\n";
     for (insn, result) in [
         ("r0 = le16 r0", 0xcdef),
@@ -182,14 +185,14 @@ fn byte_order_operations_truncate_and_a_bad_width_is_refused() {
 }
 
 #[test]
-fn a_long_jump_takes_its_target_from_the_immediate() {
+fn regression_12_a_long_jump_takes_its_target_from_the_immediate() {
     assert_eq!(r0("r0 = 1\ngotol +1\nr0 = 2\nexit"), 1);
     let filler = "r0 += 1\n".repeat(40_000);
     assert_eq!(r0(&format!("r0 = 1\ngotol end\n{filler}end: exit")), 1, "further than 16 bits reach");
 }
 
 #[test]
-fn a_two_slot_load_joins_its_halves_without_sign() {
+fn regression_13_a_two_slot_load_joins_its_halves_without_sign() {
     assert_eq!(r0("r0 = 0x80000000 ll\nexit"), MIN32);
     assert_eq!(r0("r0 = 0xffffffff80000000 ll\nexit"), 0xffff_ffff_8000_0000);
     let mut cut = slots("r0 = 1 ll\nexit");
@@ -202,7 +205,7 @@ fn a_two_slot_load_joins_its_halves_without_sign() {
 }
 
 #[test]
-fn no_jump_or_call_lands_in_a_second_slot() {
+fn regression_14_no_jump_or_call_lands_in_a_second_slot() {
     let refusal = refused("goto +1\nr0 = 1 ll\nexit");
     assert!(refusal.starts_with("test insn 0: "), "{refusal}");
     let refusal = refused("call +1\nr0 = 1 ll\nexit");
@@ -210,7 +213,7 @@ fn no_jump_or_call_lands_in_a_second_slot() {
 }
 
 #[test]
-fn jumps_out_of_the_program_and_falling_off_a_function_are_refused() {
+fn regression_15_jumps_out_of_the_program_and_falling_off_a_function_are_refused() {
     for text in ["goto -2\nexit", "goto +1\nexit", "if r1 == 0 goto +7\nexit", "gotol +100\nexit"] {
         let refusal = refused(text);
         assert!(refusal.starts_with("test insn 0: "), "{refusal}");
@@ -222,7 +225,7 @@ fn jumps_out_of_the_program_and_falling_off_a_function_are_refused() {
 }
 
 #[test]
-fn a_register_that_holds_a_pc_or_all_ones_is_a_number_like_any_other() {
+fn regression_16_a_register_that_holds_a_pc_or_all_ones_is_a_number_like_any_other() {
     for value in [0_u64, 1, 2, u64::MAX, u64::from(u32::MAX), 0xffff_fffe, i64::MAX.cast_unsigned()] {
         let text = format!("r6 = {value:#x} ll\ncall sub\nr0 = r6\nexit\nsub: r0 = r6\nexit");
         assert_eq!(r0(&text), value);
@@ -231,13 +234,42 @@ fn a_register_that_holds_a_pc_or_all_ones_is_a_number_like_any_other() {
 }
 
 #[test]
-fn a_large_program_runs_whole() {
+fn regression_17_displacements_of_every_length_work_with_every_register() {
+    const MIDDLE: i32 = 200;
+    let memory: Vec<u8> = (0..=u8::MAX).chain(0..=u8::MAX).collect();
+    let offsets = [0, 1, -1, 126, 127, 128, -127, -128, -129, 255, -200];
+    for base in 0..=9 {
+        // Some machines have no short form of an address in these registers, or another one at zero.
+        let (sum, loaded) = (if base == 0 { 6 } else { 0 }, if base == 8 { 7 } else { 8 });
+        let mut text = format!("r{base} = r1\nr{base} += {MIDDLE}\nr{sum} = 0\n");
+        let mut expected: u64 = 0;
+        let mut after = memory.clone();
+        for off in offsets {
+            let (sign, distance) = if off < 0 { ('-', -off) } else { ('+', off) };
+            text += &format!(
+                "r{loaded} = *(u16 *)(r{base} {sign} {distance})\nr{sum} *= 31\nr{sum} += r{loaded}\n\
+                 r{loaded} += 1\n*(u16 *)(r{base} {sign} {distance}) = r{loaded}\n"
+            );
+            let at = usize::try_from(MIDDLE + off).expect("inside");
+            let value = u16::from_le_bytes([after[at], after[at + 1]]);
+            expected = expected.wrapping_mul(31).wrapping_add(value.into());
+            after[at..at + 2].copy_from_slice(&value.wrapping_add(1).to_le_bytes());
+        }
+        text += &format!("r0 = r{sum}\nexit");
+        let ran = ran(&text, &memory);
+        assert_eq!((ran.trap, ran.r0), (None, expected), "r{base}");
+        assert!(ran.memory == after, "r{base}: what was stored");
+    }
+}
+
+#[test]
+fn regression_18_a_large_program_runs_whole() {
     let text = format!("r0 = 0\n{}exit", "r0 += 1\n".repeat(60_000));
     assert_eq!(r0(&text), 60_000);
 }
 
 #[test]
-fn registers_survive_helper_calls() {
+fn regression_19_registers_survive_helper_calls() {
     let helper = "call 8\n";
     let text = format!(
         "r6 = 6\nr7 = 7\nr8 = 8\nr9 = 9\n*(u64 *)(r10 - 8) = 10\n{}r0 = r6\nr0 *= 10\nr0 += r7\nr0 *= 10\nr0 += r8
@@ -248,7 +280,7 @@ fn registers_survive_helper_calls() {
 }
 
 #[test]
-fn bad_registers_reserved_fields_and_unknown_opcodes_are_refused_with_the_place() {
+fn regression_20_bad_registers_reserved_fields_and_unknown_opcodes_are_refused_with_the_place() {
     let exit = slots("exit")[0];
     for (bad, why) in [
         ([0xb7, 0x0b, 0, 0, 0, 0, 0, 0], "register 11"),
@@ -262,6 +294,23 @@ fn bad_registers_reserved_fields_and_unknown_opcodes_are_refused_with_the_place(
         let refusal = rejection(vec![exit, bad, exit]);
         assert!(refusal.starts_with("test insn 1: "), "{why}: {refusal}");
     }
+}
+
+#[test]
+fn regression_21_an_instruction_that_does_not_run_is_an_error() {
+    let refused = isa::ROWS.iter().filter(|row| row.support != isa::Support::Runs);
+    let mut count = 0;
+    for row in refused {
+        let insn = isa::Insn { does: row.does, dst: isa::Reg::R0, src: isa::Reg::R0, off: 0, imm: 0 };
+        let mut insns = vec![insn];
+        if row.does.is_wide() {
+            insns.push(isa::Insn { does: isa::Does::SecondSlot, ..insn });
+        }
+        let refusal = rejection(isa::encode(&insns));
+        assert!(refusal.starts_with(&format!("test insn 0: {} is not supported: ", row.name)), "{refusal}");
+        count += 1;
+    }
+    assert!(count > 2, "there are some");
 }
 
 // Atomics

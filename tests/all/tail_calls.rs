@@ -1,11 +1,12 @@
 //! Tail calls: mistakes that other virtual machines shipped, one test each, in every mode.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kumite::maps::{MapDef, MapKind};
 use kumite::trap::TrapKind;
 use kumite::verdict::ProgramKind;
-use kumite::vm::Loaded;
+use kumite::vm::{Loaded, Mode};
 
 use crate::regressions::on;
 use crate::stage::{Stage, slots};
@@ -102,4 +103,36 @@ fn a_failed_tail_call_falls_through() {
     }
     let loaded = stage.load_raw("r2 = 77\nr3 = 0\ncall 12\nexit");
     assert_eq!(on(&stage, &loaded, &[0; 8]).trap_text(), "insn 2: helper 12: argument 2 is not a program array");
+}
+
+#[test]
+fn regression_61_a_slot_that_is_replaced_holds_one_program_or_the_other_whole() {
+    const ROUNDS: u32 = 600;
+    let stage = Stage::new();
+    let main = format!("r3 = 1\n{JUMP}r0 = 3\nexit");
+    let loaded = tail_calls(&stage, &[&main, "r0 = 7\nexit"], &[(1, 1)]);
+    let map = &loaded.linked().maps()[0].1;
+    let array = map.as_program_array().expect("a program array");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each is the only one of its kind, so that its code goes when it leaves the slot.
+            for round in 0..ROUNDS {
+                let other =
+                    stage.load("other", ProgramKind::Raw, slots(&format!("r0 = {}\nexit", 10 + round % 2)), &[]);
+                let slot = if round % 3 == 0 { None } else { Some(other.slot()) };
+                array.replace(1, slot).expect("a slot");
+            }
+            ended.store(true, Ordering::Release);
+        });
+        let mut runs = 0;
+        while !ended.load(Ordering::Acquire) || runs < ROUNDS {
+            for mode in [Mode::Fast, Mode::Instrumented] {
+                let ran = stage.run_raw(mode, &loaded, &[]);
+                assert_eq!(ran.trap, None);
+                assert!([3, 7, 10, 11].contains(&ran.r0), "{mode}: {}", ran.r0);
+                runs += 1;
+            }
+        }
+    });
 }

@@ -10,7 +10,7 @@ use crate::vm::Instance;
 use crate::vm::jit::code;
 
 #[test]
-fn hundreds_of_loads_leave_no_code_behind() {
+fn regression_60_hundreds_of_loads_leave_no_code_behind() {
     // Other tests hold some code meanwhile, but not this much.
     const LEAK: usize = 1 << 20;
     let world = world();
