@@ -18,6 +18,6 @@ pub use bench::{Bench, BenchError, Ran, Scene};
 pub use campaign::{Campaign, CampaignError, Catch, Tally};
 pub use case::{Case, CaseError, CaseMap, CaseProgram, CaseSlot, Expected, Input};
 pub use differential::{AsksKernel, Differential, Divergence, Judgement};
-pub use generate::{Form, case as generate};
+pub use generate::{Form, Single, case as generate, single};
 pub use minimise::minimise;
 pub use oracle::{KernelUse, Oracle};

@@ -5,7 +5,7 @@ use super::furniture::{LEFT, MEMORY, MEMORY_LEN};
 use super::pieces::{CONTEXT_SLOT, PIECES, Piece, Site, bounds};
 use super::writer::{Compared, Writer};
 use crate::isa::random::{Dialect, Dice, MEMORY as MEMORY_REG, MemoryKind, STACK_LEN, Surroundings, immediate};
-use crate::isa::{Alu, Cond, Insn, Size};
+use crate::isa::{Alu, Cond, Does, Insn, Size};
 use crate::verdict::ProgramKind;
 
 const FP: u8 = 10;
@@ -17,11 +17,15 @@ pub(super) struct Around {
     pub(super) kind: ProgramKind,
     pub(super) dialect: Dialect,
     pub(super) memory: MemoryKind,
+    /// Functions before the one that helpers call back.
+    pub(super) functions: usize,
+    /// Whether a piece has named that one: the kernel refuses functions that nobody reaches.
+    pub(super) calls_back: bool,
 }
 
 impl Around {
     fn site(&self, function: usize) -> Site {
-        Site { kind: self.kind, dialect: self.dialect, function }
+        Site { kind: self.kind, dialect: self.dialect, function, functions: self.functions }
     }
 
     fn has_context(&self) -> bool {
@@ -71,6 +75,7 @@ impl Surroundings for Around {
         let site = self.site(index);
         let fitting: Vec<&Piece> = PIECES.iter().filter(|piece| (piece.fits)(&site)).collect();
         let piece = dice.pick(&fitting);
+        self.calls_back |= piece.needs_callback;
         let mut w = Writer::default();
         (piece.write)(&mut w, dice, &site);
         if piece.moves && self.memory == MemoryKind::Packet {
@@ -82,9 +87,27 @@ impl Surroundings for Around {
         w.finish()
     }
 
-    fn end(&mut self, index: usize, _: &mut Dice) -> Vec<Insn> {
-        let mut w = Writer::default();
-        if index == 0 {
+    /// Takes a number in r1 and a place of 8 bytes in r2; changes the place and answers whether to end.
+    fn callback(&mut self, dice: &mut Dice) -> Option<Vec<Insn>> {
+        self.calls_back.then(|| {
+            let mut w = Writer::default();
+            w.load(Size::D, 0, 2, 0);
+            let ops = [Alu::Add, Alu::Sub, Alu::Xor, Alu::Mul];
+            for _ in 0..1 + dice.below(4) {
+                w.alu_reg(dice.pick(&ops), 0, 1);
+                w.alu_imm(dice.pick(&ops), 0, immediate(dice));
+            }
+            w.store(Size::D, 2, 0, 0);
+            w.alu_imm(Alu::Rsh, 0, dice.pick(&[0, 3, 31, 63]));
+            w.alu_imm(Alu::And, 0, 1);
+            w.put(Does::Exit, 0, 0, 0, 0);
+            w.finish()
+        })
+    }
+
+    fn end(&mut self, index: usize, _: &mut Dice) -> Option<Vec<Insn>> {
+        (index == 0).then(|| {
+            let mut w = Writer::default();
             w.map_value(MEMORY_REG, LEFT, 0);
             for number in 0..DATA_COUNT {
                 let register = u8::try_from(number).expect("a register");
@@ -94,7 +117,7 @@ impl Surroundings for Around {
                 w.load(Size::D, 1, FP, -8 * double);
                 w.store(Size::D, MEMORY_REG, 8 * (DATA_COUNT + double), 1);
             }
-        }
-        w.finish()
+            w.finish()
+        })
     }
 }

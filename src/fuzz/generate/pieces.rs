@@ -27,6 +27,8 @@ pub(super) struct Site {
     pub(super) dialect: Dialect,
     /// Function, 0 for the main one.
     pub(super) function: usize,
+    /// Number of the function that helpers call back.
+    pub(super) functions: usize,
 }
 
 /// A kind of piece.
@@ -37,14 +39,20 @@ pub(super) struct Piece {
     pub(super) write: fn(&mut Writer, &mut Dice, &Site),
     /// Whether packet pointers from before are good behind it.
     pub(super) moves: bool,
+    /// Whether it names the function that helpers call back.
+    pub(super) needs_callback: bool,
 }
 
 const fn piece(fits: fn(&Site) -> bool, write: fn(&mut Writer, &mut Dice, &Site)) -> Piece {
-    Piece { fits, write, moves: false }
+    Piece { fits, write, moves: false, needs_callback: false }
 }
 
 const fn moving(fits: fn(&Site) -> bool, write: fn(&mut Writer, &mut Dice, &Site)) -> Piece {
-    Piece { fits, write, moves: true }
+    Piece { fits, write, moves: true, needs_callback: false }
+}
+
+const fn calling_back(fits: fn(&Site) -> bool, write: fn(&mut Writer, &mut Dice, &Site)) -> Piece {
+    Piece { fits, write, moves: false, needs_callback: true }
 }
 
 /// All pieces.
@@ -64,6 +72,7 @@ pub(super) const PIECES: &[Piece] = &[
     piece(anywhere, memory_value),
     piece(off_sockets, checksum_difference),
     piece(on_a_hook, tail_call),
+    calling_back(anywhere, loop_by_helper),
     piece(on_a_hook, context_read),
     piece(on_sk_buffs, context_written),
     piece(with_packet, packet_by_register),
@@ -287,6 +296,16 @@ fn tail_call(w: &mut Writer, dice: &mut Dice, _: &Site) {
     }
     w.helper(12);
     w.mov(0, immediate(dice));
+    w.fill_arguments(dice);
+}
+
+/// `bpf_loop` of a few rounds.
+fn loop_by_helper(w: &mut Writer, dice: &mut Dice, site: &Site) {
+    w.mov(1, dice.pick(&[0, 1, 2, 5]));
+    w.put_wide(Does::LoadCodeAddr, 2, number(site.functions));
+    w.stack(3, stack_place(dice, 8));
+    w.mov(4, 0);
+    w.helper(181);
     w.fill_arguments(dice);
 }
 

@@ -11,7 +11,7 @@ use crate::program::{Program, RawProgram};
 use crate::verdict::ProgramKind;
 
 /// Changes of one program at most.
-const CHANGES_MAX: usize = 6;
+const CHANGES_MAX: usize = 5;
 /// Numbers of helpers that leave something for later runs: those of timers.
 const LASTING: std::ops::RangeInclusive<u32> = 169..=172;
 

@@ -72,9 +72,16 @@ impl<'shape> Body<'shape> {
         }
     }
 
-    /// Folds registers and stack into r0, so that whatever went wrong shows.
+    /// Shows registers and stack, so that whatever went wrong is seen.
     fn end(&mut self) {
-        self.insns.extend(self.around.end(self.index, self.dice));
+        match self.around.end(self.index, self.dice) {
+            Some(shown) => self.insns.extend(shown),
+            None => self.fold(),
+        }
+        self.insns.push(insn(Does::Exit));
+    }
+
+    fn fold(&mut self) {
         for register in &DATA[1..] {
             self.insns.push(alu_imm(Alu::Mul, 0, 31));
             self.insns.push(alu_reg(Alu::Xor, 0, *register));
@@ -85,7 +92,6 @@ impl<'shape> Body<'shape> {
             self.insns.push(alu_imm(Alu::Mul, 0, 31));
             self.insns.push(alu_reg(Alu::Xor, 0, 1));
         }
-        self.insns.push(insn(Does::Exit));
     }
 
     fn fill(&mut self, register: u8) {

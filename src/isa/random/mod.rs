@@ -90,12 +90,14 @@ pub fn program_in(around: &mut dyn Surroundings, shape: &Shape) -> Vec<Insn> {
         ROWS.iter().filter(|row| row.support == Support::Runs).filter(|row| (shape.rows)(row)).collect();
     let calls = rows.iter().any(|row| row.does == Does::CallLocal);
     let count = if calls { shape.functions.max(1) } else { 1 };
-    let functions: Vec<Vec<Insn>> =
+    let mut functions: Vec<Vec<Insn>> =
         (0..count).map(|index| Body::new(shape, &rows, around, &mut dice, index, count).function()).collect();
+    functions.extend(around.callback(&mut dice));
     link(functions)
 }
 
-/// Lays functions out one behind the other; calls, which named a function by its index, become distances.
+/// Lays functions out one behind the other; calls and code addresses, which named a function by its index, become
+/// distances.
 fn link(functions: Vec<Vec<Insn>>) -> Vec<Insn> {
     let mut starts = Vec::with_capacity(functions.len());
     let mut len = 0;
@@ -105,7 +107,7 @@ fn link(functions: Vec<Vec<Insn>>) -> Vec<Insn> {
     }
     let mut insns: Vec<Insn> = functions.into_iter().flatten().collect();
     for (pc, insn) in insns.iter_mut().enumerate() {
-        if insn.does == Does::CallLocal {
+        if matches!(insn.does, Does::CallLocal | Does::LoadCodeAddr) {
             let callee = usize::try_from(insn.imm).expect("calls name a function by its index");
             insn.imm = starts[callee] - slots(pc) - 1;
         }

@@ -16,8 +16,12 @@ pub trait Surroundings {
     /// A piece of function number `index`, or nothing. It may use r0 to r5, and leaves numbers in them.
     fn piece(&mut self, index: usize, dice: &mut Dice) -> Vec<Insn>;
 
-    /// What comes before the end of function number `index`, where registers and stack are folded into r0.
-    fn end(&mut self, index: usize, dice: &mut Dice) -> Vec<Insn>;
+    /// A function behind the others, for pieces that load the address of function number `functions` of the shape.
+    fn callback(&mut self, dice: &mut Dice) -> Option<Vec<Insn>>;
+
+    /// How function number `index` shows what is in registers and stack before it ends; where it says nothing, they are
+    /// folded into r0.
+    fn end(&mut self, index: usize, dice: &mut Dice) -> Option<Vec<Insn>>;
 }
 
 /// Nothing but the memory that r1 points at.
@@ -47,7 +51,11 @@ impl Surroundings for Plain {
         Vec::new()
     }
 
-    fn end(&mut self, _: usize, _: &mut Dice) -> Vec<Insn> {
-        Vec::new()
+    fn callback(&mut self, _: &mut Dice) -> Option<Vec<Insn>> {
+        None
+    }
+
+    fn end(&mut self, _: usize, _: &mut Dice) -> Option<Vec<Insn>> {
+        None
     }
 }
