@@ -47,6 +47,10 @@ pub(super) struct Args {
     /// Run this case file instead, and hold it against what it says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "count", "seed", "jobs"])]
     case: Option<PathBuf>,
+    /// Plant each of twenty mistakes in the translator in turn, and tell which are found within --seconds each
+    #[cfg(feature = "mutants")]
+    #[arg(long, conflicts_with = "case")]
+    mutants: bool,
     /// Tell why the kernel refused programs
     #[arg(long)]
     refusals: bool,
@@ -100,10 +104,11 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         kernel: args.kernel.into(),
         catches_max: CATCHES_MAX,
     };
-    let tally = campaign.run().map_err(|error| match error {
-        CampaignError::Bench(error) => bench_failed(error),
-        CampaignError::Kernel(error) => CliError::host_failed(error),
-    })?;
+    #[cfg(feature = "mutants")]
+    if args.mutants {
+        return each_mutant(campaign, out);
+    }
+    let tally = campaign.run().map_err(campaign_failed)?;
     let mut files = Vec::new();
     for catch in &tally.catches {
         let path = args.output.join(format!("fuzz_{}.case", catch.seed));
@@ -116,6 +121,35 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         write_text(args, &campaign, &tally, &files, out)?;
     }
     Ok(if tally.catches.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Plants each mistake in turn.
+#[cfg(feature = "mutants")]
+fn each_mutant(campaign: Campaign, out: Out<'_>) -> Result<Exit, CliError> {
+    use crate::vm::jit::{Mutant, plant};
+    let (campaign, mut found) = (Campaign { catches_max: 1, kernel: KernelUse::Off, ..campaign }, 0);
+    for mutant in Mutant::ALL {
+        plant(Some(mutant));
+        let tally = campaign.run();
+        plant(None);
+        let tally = tally.map_err(campaign_failed)?;
+        found += usize::from(!tally.catches.is_empty());
+        let (seconds, programs) = (tally.elapsed.as_secs_f64(), counted(tally.programs, "program"));
+        let how = tally.catches.first().map_or("not found".to_owned(), |catch| {
+            format!("found by {} of {} insns", catch.divergence.part, catch.case.programs[0].slots.len())
+        });
+        writeln!(out, "{mutant:?}: {how} in {seconds:.1} s, {programs}")?;
+        out.flush()?;
+    }
+    writeln!(out, "{found} of {} found", Mutant::ALL.len())?;
+    Ok(if found == Mutant::ALL.len() { Exit::Done } else { Exit::Refused })
+}
+
+fn campaign_failed(error: CampaignError) -> CliError {
+    match error {
+        CampaignError::Bench(error) => bench_failed(error),
+        CampaignError::Kernel(error) => CliError::host_failed(error),
+    }
 }
 
 fn bench_failed(error: BenchError) -> CliError {

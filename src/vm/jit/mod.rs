@@ -19,6 +19,7 @@ mod facts;
 mod fault;
 mod function;
 mod hooks;
+mod mutant;
 mod operand;
 mod outline;
 mod registers;
@@ -41,6 +42,9 @@ use crossbeam::epoch;
 pub use code::CodeError;
 pub use counting::{Counting, Counts, HelperCount, TailCallCount};
 pub use hooks::{Addresses, Fuel, Hooks, NoHooks, Safety, Stop, StopAt};
+pub use mutant::Mutant;
+#[cfg(feature = "mutants")]
+pub use mutant::plant;
 pub use translate::TranslateError;
 
 use super::{Linked, Outcome, TrapAt};

@@ -9,6 +9,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, Value};
 use super::Body;
 use crate::isa::{Alu, Endian, Insn, Operand, Size, Width};
 use crate::vm::jit::hooks::Hooks;
+use crate::vm::jit::mutant::{Mutant, either, planted};
 
 impl<H: Hooks> Body<'_, '_, H> {
     pub(super) fn alu(&mut self, insn: &Insn, width: Width, op: Alu, operand: Operand) {
@@ -22,8 +23,13 @@ impl<H: Hooks> Body<'_, '_, H> {
             let a = self.narrow(ty, a);
             self.two(op, a, b, constant(insn, operand))
         };
-        let result = self.widen(result);
+        let result = if planted(Mutant::UpperHalf) { self.sign_widen(result) } else { self.widen(result) };
         self.set(insn.dst, result);
+    }
+
+    /// A value widened with its sign to 64 bits.
+    pub(super) fn sign_widen(&mut self, value: Value) -> Value {
+        if self.builder.func.dfg.value_type(value) == I64 { value } else { self.builder.ins().sextend(I64, value) }
     }
 
     /// The second operand at a width.
@@ -38,6 +44,8 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     fn two(&mut self, op: Alu, a: Value, b: Value, known: Option<i64>) -> Value {
+        let is_mutant_shift = planted(Mutant::ShiftMask) && matches!(op, Alu::Lsh | Alu::Rsh | Alu::Arsh);
+        let b = if is_mutant_shift { self.builder.ins().band_imm_u(b, 31) } else { b };
         let ins = self.builder.ins();
         match op {
             Alu::Add => ins.iadd(a, b),
@@ -60,7 +68,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     /// Division by zero gives zero and leaves the dividend as remainder.
     fn unsigned_division(&mut self, wanted: Wanted, a: Value, b: Value, known: Option<i64>) -> Value {
         let otherwise = match wanted {
-            Wanted::Quotient => self.like(a, 0),
+            Wanted::Quotient => either(Mutant::DivideByZero, a, self.like(a, 0)),
             Wanted::Remainder => a,
         };
         if known == Some(0) {
@@ -88,7 +96,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let is_zero = self.builder.ins().icmp_imm_u(IntCC::Equal, b, 0);
         let (result, by_zero, by_minus_one) = match wanted {
             Wanted::Quotient => {
-                let negated = self.builder.ins().ineg(a);
+                let negated = either(Mutant::MinusOne, a, self.builder.ins().ineg(a));
                 (self.builder.ins().sdiv(a, divisor), none, negated)
             }
             Wanted::Remainder => (self.builder.ins().srem(a, divisor), a, none),
@@ -113,7 +121,8 @@ impl<H: Hooks> Body<'_, '_, H> {
         let value = self.reg(insn.src);
         let value = self.narrow(size_type(size), value);
         let ty = width_type(width);
-        let value = if size_type(size) == ty { value } else { self.builder.ins().sextend(ty, value) };
+        let is_same = size_type(size) == ty || planted(Mutant::MoveSign);
+        let value = if is_same { value } else { self.builder.ins().sextend(ty, value) };
         let value = self.widen(value);
         self.set(insn.dst, value);
     }
@@ -132,6 +141,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let value = match (endian, size) {
             // Our hosts are little-endian, and a byte has no order.
             (Endian::Le, _) | (_, Size::B) => value,
+            (Endian::Be, Size::W) if planted(Mutant::ByteOrder) => value,
             (Endian::Be | Endian::Swap, Size::H | Size::W | Size::D) => self.builder.ins().bswap(value),
         };
         let value = self.widen(value);

@@ -19,6 +19,7 @@ use crate::run::{CallSite, Head};
 use crate::verdict::ProgramKind;
 use crate::vm::jit::facts::{Fact, Role};
 use crate::vm::jit::hooks::Hooks;
+use crate::vm::jit::mutant::{Mutant, either, planted};
 use crate::vm::jit::outline::{call_target, helper};
 use crate::vm::jit::routines::{self, Routine};
 use crate::vm::jit::{stop, target};
@@ -155,6 +156,10 @@ impl<H: Hooks> Body<'_, '_, H> {
         self.reread_tail_calls();
         self.source.hooks.program(&mut self.builder, self.run);
         self.clobber_arguments();
+        if planted(Mutant::SavedRegister) {
+            let r6 = self.reg(Reg::R6);
+            self.set(Reg::new(7).expect("a register"), r6);
+        }
     }
 
     fn callee(&mut self, start: usize) -> FuncRef {
@@ -217,7 +222,11 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     fn allowed(&mut self, tail_calls: Value) -> Value {
-        self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, tail_calls, i64::from(TAIL_CALLS_MAX))
+        self.builder.ins().icmp_imm_u(
+            IntCC::UnsignedLessThan,
+            tail_calls,
+            i64::from(TAIL_CALLS_MAX) + either(Mutant::TailCallLimit, 1, 0),
+        )
     }
 
     /// The code in a slot of a known program array, or null.

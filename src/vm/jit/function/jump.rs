@@ -15,6 +15,7 @@ use super::{Body, Fresh, location};
 use crate::isa::{Alu, Cond, Does, Insn, Operand, Reg, Width};
 use crate::limits::FUEL_MAY_GOTO;
 use crate::vm::jit::hooks::Hooks;
+use crate::vm::jit::mutant::{Mutant, either, planted};
 use crate::vm::jit::outline::jump_target;
 use crate::vm::jit::stop;
 
@@ -42,7 +43,8 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     fn pay_back(&mut self, pc: usize, target: usize) {
         if target <= pc {
-            self.pay(self.source.linked.price(target..pc + 1), stop::FUEL);
+            let price = self.price(target..pc + 1);
+            self.pay(price - either(Mutant::BackwardFuel, u64::from(pc > target), 0), stop::FUEL);
         }
     }
 
@@ -118,6 +120,8 @@ impl<H: Hooks> Body<'_, '_, H> {
         let a = self.reg(insn.dst);
         let a = self.narrow(ty, a);
         let b = self.operand_at(insn, ty, operand);
+        let is_mutant = planted(Mutant::ImmediateSign) && operand == Operand::Imm && width == Width::W64;
+        let b = if is_mutant { self.number(insn.imm & i64::from(u32::MAX)) } else { b };
         let condition = match cond {
             Cond::Set => self.builder.ins().band(a, b),
             Cond::Eq => self.builder.ins().icmp(IntCC::Equal, a, b),
@@ -126,7 +130,10 @@ impl<H: Hooks> Body<'_, '_, H> {
             Cond::Ge => self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, a, b),
             Cond::Lt => self.builder.ins().icmp(IntCC::UnsignedLessThan, a, b),
             Cond::Le => self.builder.ins().icmp(IntCC::UnsignedLessThanOrEqual, a, b),
-            Cond::Sgt => self.builder.ins().icmp(IntCC::SignedGreaterThan, a, b),
+            Cond::Sgt => {
+                let code = either(Mutant::SignedCompare, IntCC::UnsignedGreaterThan, IntCC::SignedGreaterThan);
+                self.builder.ins().icmp(code, a, b)
+            }
             Cond::Sge => self.builder.ins().icmp(IntCC::SignedGreaterThanOrEqual, a, b),
             Cond::Slt => self.builder.ins().icmp(IntCC::SignedLessThan, a, b),
             Cond::Sle => self.builder.ins().icmp(IntCC::SignedLessThanOrEqual, a, b),

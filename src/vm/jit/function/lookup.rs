@@ -19,6 +19,7 @@ use crate::maps::{ArrayLayout, HashLayout};
 use crate::run::Head;
 use crate::vm::jit::facts::{Fact, frame_offset};
 use crate::vm::jit::hooks::Hooks;
+use crate::vm::jit::mutant::{Mutant, either};
 use crate::vm::jit::stop;
 
 /// Number of `bpf_map_lookup_elem`.
@@ -147,7 +148,8 @@ impl<H: Hooks> Body<'_, '_, H> {
     /// An element of an array.
     fn element(&mut self, key: &[Value], layout: ArrayLayout) -> Value {
         let [index] = *key else { unreachable!("an array has keys of four bytes") };
-        let is_there = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, index, i64::from(layout.count));
+        let count = i64::from(layout.count) + either(Mutant::ArrayBound, 1, 0);
+        let is_there = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, index, count);
         let addr = self.value_addr(index, (layout.addr, layout.stride, layout.worker_stride));
         let none = self.number(0);
         let r0 = self.builder.ins().select(is_there, addr, none);

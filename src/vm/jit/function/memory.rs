@@ -14,6 +14,7 @@ use super::arithmetic::size_type;
 use crate::isa::{Atomic, Fetch, Insn, Operand, Reg, Sign, Size};
 use crate::vm::jit::facts::{Fact, frame_offset};
 use crate::vm::jit::hooks::{Addresses, Hooks};
+use crate::vm::jit::mutant::{Mutant, either, planted};
 use crate::vm::jit::slots::Slot;
 use crate::vm::jit::stop;
 
@@ -30,9 +31,14 @@ impl<H: Hooks> Body<'_, '_, H> {
             return Place { at: self.builder.ins().iadd(self.cage, self.fp), off };
         }
         let value = self.reg(base);
-        let masked = base != Reg::FP && !self.fact(base).is_word() && H::SAFETY.addresses == Addresses::Masked;
+        let is_word = self.fact(base).is_word()
+            // What is known of registers does not hold then.
+            && !planted(Mutant::UpperHalf)
+            && !planted(Mutant::ExchangeUpperHalf);
+        let masked = base != Reg::FP && !is_word && H::SAFETY.addresses == Addresses::Masked;
         let index = if masked { self.zext32(value) } else { value };
-        Place { at: self.builder.ins().iadd(self.cage, index), off: off.into() }
+        let off = i32::from(off) + either(Mutant::Displacement, i32::from(off < 0), 0);
+        Place { at: self.builder.ins().iadd(self.cage, index), off }
     }
 
     pub(super) fn zext32(&mut self, value: Value) -> Value {
@@ -70,6 +76,7 @@ impl<H: Hooks> Body<'_, '_, H> {
             (Size::B, Sign::Zero) => ins.uload8(I64, flags, at, off),
             (Size::H, Sign::Zero) => ins.uload16(I64, flags, at, off),
             (Size::W, Sign::Zero) => ins.uload32(flags, at, off),
+            (Size::B, Sign::Extend) if planted(Mutant::LoadSign) => ins.uload8(I64, flags, at, off),
             (Size::B, Sign::Extend) => ins.sload8(I64, flags, at, off),
             (Size::H, Sign::Extend) => ins.sload16(I64, flags, at, off),
             (Size::W, Sign::Extend) => ins.sload32(flags, at, off),
@@ -101,6 +108,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let ins = self.builder.ins();
         match size {
             Size::B => ins.istore8(flags, value, at, off),
+            Size::H if planted(Mutant::StoreWidth) => ins.istore32(flags, value, at, off),
             Size::H => ins.istore16(flags, value, at, off),
             Size::W => ins.istore32(flags, value, at, off),
             Size::D => ins.store(flags, value, at, off),
@@ -116,7 +124,7 @@ impl<H: Hooks> Body<'_, '_, H> {
             Fact::Stack(offset) => Some((offset + i64::from(insn.off)) & mask == 0),
             Fact::Const(_) | Fact::Clean | Fact::Word | Fact::Tainted => None,
         };
-        if known == Some(true) || mask == 0 {
+        if known == Some(true) || mask == 0 || planted(Mutant::Alignment) {
             return place;
         }
         let value = self.reg(base);
@@ -160,6 +168,8 @@ impl<H: Hooks> Body<'_, '_, H> {
             Fetch::Discard => {}
             Fetch::Old => {
                 let old = self.widen(old);
+                let value = self.reg(insn.src);
+                let old = if planted(Mutant::FetchNew) { self.builder.ins().iadd(old, value) } else { old };
                 self.set(insn.src, old);
             }
         }
@@ -176,7 +186,7 @@ impl<H: Hooks> Body<'_, '_, H> {
         let expected = self.reg(Reg::R0);
         let expected = self.narrow(size_type(size), expected);
         let old = self.builder.ins().atomic_cas(stop::flags(stop::WRITE), at, expected, value);
-        let old = self.widen(old);
+        let old = if planted(Mutant::ExchangeUpperHalf) { self.sign_widen(old) } else { self.widen(old) };
         self.set(Reg::R0, old);
     }
 

@@ -17,6 +17,7 @@ mod lookup;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use cranelift_codegen::ir::types::{I8X16, I64};
 use cranelift_codegen::ir::{self, Block, FuncRef, InstBuilder, SourceLoc, Type, Value};
@@ -26,6 +27,7 @@ use super::bytes::Bytes;
 use super::callbacks::Callbacks;
 use super::facts::{ARGUMENTS, Effects, Fact, Facts, Role, State};
 use super::hooks::{Fuel, Hooks};
+use super::mutant::{Mutant, either};
 use super::outline::Outline;
 use super::slots::{self, Slot};
 use super::stop;
@@ -186,7 +188,7 @@ struct Body<'a, 'b, H: Hooks> {
 impl<H: Hooks> Body<'_, '_, H> {
     /// Pays for the function, zeroes its stack and its registers, goes to its first instruction.
     fn enter(&mut self, part: Part, params: &[Value]) {
-        self.pay(self.source.linked.price(self.start..self.end), stop::ENTRY_FUEL);
+        self.pay(self.price(self.start..self.end), stop::ENTRY_FUEL);
         let zero = self.source.zero.unwrap_or(self.facts.effects.zero);
         self.zero(&zero);
         let none = self.number(0);
@@ -374,6 +376,12 @@ impl<H: Hooks> Body<'_, '_, H> {
         if self.builder.func.dfg.value_type(value) == I64 { value } else { self.builder.ins().uextend(I64, value) }
     }
 
+    /// What slots are worth.
+    fn price(&self, slots: Range<usize>) -> u64 {
+        let price = self.source.linked.price(slots.clone());
+        price - either(Mutant::HelperCost, u64::from(price > slots.len() as u64), 0)
+    }
+
     /// Takes fuel; what cannot be paid is a trap.
     fn pay(&mut self, slots: u64, code: ir::TrapCode) {
         if slots == 0 || H::SAFETY.fuel != Fuel::Charged {
@@ -388,7 +396,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     /// r1 to r5 hold nothing of the callee's after a call.
     fn clobber_arguments(&mut self) {
         let none = self.number(0);
-        for reg in (1..=5).filter_map(Reg::new) {
+        for reg in (1..=either(Mutant::ArgumentsKept, 4, 5)).filter_map(Reg::new) {
             self.set(reg, none);
         }
     }
