@@ -1,4 +1,4 @@
-//! `kumite fuzz`: random programs in every engine and in the kernel, compared.
+//! `kumite fuzz`: random programs in every engine and in the kernel, compared; and a user's program on random frames.
 //!
 //! Invariant: changes nothing on the machine but the folder that it is told to write to.
 
@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::given::{self, PresetPlace};
 use super::table::{counted, grouped};
-use super::{CliError, Exit, Out, object_file};
-use crate::fuzz::{AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, KernelUse, Oracle, Tally};
+use super::{CliError, Exit, Out, object_file, one_line};
+use crate::fuzz::{
+    self, AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, Hunt, KernelUse, Oracle, Tally,
+};
+use crate::report::{Capture, CapturedFrame, RunRequest};
 use crate::vm::Mode;
 
 /// Most bytes of a case file.
@@ -22,14 +26,28 @@ const CATCHES_MAX: usize = 8;
 /// Reasons for refusals that are told.
 const REASONS_MAX: usize = 12;
 
-/// Run random programs in every mode and in the kernel, and compare
+/// Run random programs in every mode and in the kernel and compare, or a program of yours on random frames
 #[derive(Debug, clap::Args)]
 #[command(after_help = NOTES)]
 pub(super) struct Args {
+    /// Object file whose program is run on random frames
+    #[arg(conflicts_with_all = ["case", "kernel", "jobs"])]
+    object: Option<PathBuf>,
+    /// Program of the object; may be left out where it has one
+    #[arg(long, value_name = "NAME", requires = "object")]
+    prog: Option<String>,
+    /// Frames to begin with, pcap or pcapng; some of each usual protocol where it is left out
+    #[arg(long, value_name = "FILE", requires = "object")]
+    pcap: Option<PathBuf>,
+    /// Put elements into a map first, or into all that a dump has
+    #[arg(long, value_name = "[NAME=]FILE.json", requires = "object")]
+    map: Vec<PresetPlace>,
+    #[command(flatten)]
+    said: object_file::Said,
     /// How long; 10 where --count is not given either
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// How many programs
+    /// How many programs, or frames of yours
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// The first seed; by the clock where it is left out
@@ -41,7 +59,7 @@ pub(super) struct Args {
     /// Threads; as many as processors where it is left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
-    /// Folder for the case files of divergences
+    /// Folder for case files of divergences and captures of catches
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// Run this case file instead, and hold it against what it says
@@ -84,23 +102,27 @@ const NOTES: &str = "A quarter of the programs is made so that the kernel's veri
                      by BPF_PROG_TEST_RUN (needs root, or CAP_BPF and CAP_NET_ADMIN). Compared are r0, traps with their place, fuel, \
                      tail calls, packet, context, redirection and maps, in which programs leave their registers.\n\n\
                      A divergence is made small and written as a case file, which --case runs again.\n\n\
-                     Exit code: 0 where all is equal, 1 where something differs, 3 where the kernel is to be asked and cannot be.";
+                     With an object, frames and contents of its maps are changed at random, guided by the instructions that are \
+                     reached. What traps, what verify mode finds and what the hook does not know as a return value is made small \
+                     and written as catch_N.pcap, with catch_N.json where it takes contents of maps: kumite run OBJECT --pcap \
+                     catch_N.pcap --map catch_N.json shows it again.\n\n\
+                     Exit code: 0 where all is well, 1 where something differs or was caught, 3 where the kernel is to be asked and \
+                     cannot be.";
 
 pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if let Some(path) = &args.case {
         return one_case(args, path, out);
     }
-    let by_clock = || {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(0, |now| now.as_secs()) << 24
-    };
-    let seconds = args.seconds.or(if args.count.is_none() { Some(SECONDS) } else { None });
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(path) = &args.object {
+        return hunt(args, path, out);
+    }
     let campaign = Campaign {
-        seed: args.seed.unwrap_or_else(by_clock),
+        seed: seed(args),
         count: args.count.unwrap_or(u64::MAX),
-        time: seconds.map(Duration::from_secs),
-        jobs: args.jobs.map_or(processors, |jobs| jobs as usize),
+        time: time(args),
+        jobs: args
+            .jobs
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |jobs| jobs as usize),
         kernel: args.kernel.into(),
         catches_max: CATCHES_MAX,
     };
@@ -112,7 +134,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let mut files = Vec::new();
     for catch in &tally.catches {
         let path = args.output.join(format!("fuzz_{}.case", catch.seed));
-        write_case(&path, &catch.case)?;
+        write_file(&path, catch.case.to_string().as_bytes())?;
         files.push(path);
     }
     if args.json {
@@ -165,8 +187,88 @@ fn bench_failed(error: BenchError) -> CliError {
     }
 }
 
-fn write_case(path: &Path, case: &Case) -> Result<(), CliError> {
-    fs::write(path, case.to_string()).map_err(|error| {
+/// The first seed: by the clock where none is said.
+fn seed(args: &Args) -> u64 {
+    args.seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |now| now.as_secs()) << 24
+    })
+}
+
+fn time(args: &Args) -> Option<Duration> {
+    let seconds = args.seconds.or(if args.count.is_none() { Some(SECONDS) } else { None });
+    seconds.map(Duration::from_secs)
+}
+
+/// Runs a program of an object on random frames.
+fn hunt(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
+    let object = object_file::read(path, &args.said)?;
+    let presets = given::presets(&args.map)?;
+    let seeds = match &args.pcap {
+        None => fuzz::seeds(),
+        Some(pcap) => given::captured(pcap)?.into_iter().map(|frame| frame.bytes).collect(),
+    };
+    let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
+    let count = args.count.unwrap_or(u64::MAX);
+    let hunt = Hunt { request, seeds, seed: seed(args), count, time: time(args), catches_max: CATCHES_MAX };
+    let bag = hunt.run().map_err(given::failed)?;
+    let mut told = Vec::new();
+    for (number, prey) in (1..).zip(&bag.prey) {
+        let place = |extension: &str| args.output.join(format!("catch_{number}.{extension}"));
+        let frames: Vec<CapturedFrame> =
+            prey.frames.iter().map(|bytes| CapturedFrame { at: Duration::ZERO, bytes: bytes.clone() }).collect();
+        write_file(&place("pcap"), &Capture::Pcap.write(&frames))?;
+        if let Some(maps) = &prey.maps {
+            write_file(&place("json"), maps.as_bytes())?;
+        }
+        let maps = prey.maps.as_ref().map(|_| place("json"));
+        told.push((prey, place("pcap"), maps));
+    }
+    let seconds = bag.elapsed.as_secs_f64();
+    let (reached, all) = bag.reached;
+    if args.json {
+        let catches = told.iter().map(|(prey, pcap, maps)| {
+            json!({
+                "what": prey.what,
+                "frames": prey.frames.len(),
+                "pcap": pcap.display().to_string(),
+                "maps": maps.as_ref().map(|maps| maps.display().to_string()),
+            })
+        });
+        let report = json!({
+            "seed": hunt.seed,
+            "seconds": seconds,
+            "frames": bag.runs,
+            "corpus": bag.corpus,
+            "insns": { "reached": reached, "all": all },
+            "catches": catches.collect::<Vec<_>>(),
+            "lost": bag.lost,
+        });
+        writeln!(out, "{report}")?;
+    } else {
+        writeln!(
+            out,
+            "{} from seed {} in {seconds:.1} s; {} kept, {} of {all} insns reached",
+            counted(bag.runs, "frame"),
+            hunt.seed,
+            grouped(bag.corpus as u64),
+            grouped(reached as u64)
+        )?;
+        for lost in &bag.lost {
+            writeln!(out, "seen once: {}", one_line(lost))?;
+        }
+        writeln!(out, "{}", counted(told.len() as u64, "catch").replace("catchs", "catches"))?;
+        for (prey, pcap, maps) in &told {
+            let maps = maps.as_ref().map(|maps| format!(" --map {}", maps.display())).unwrap_or_default();
+            let frames = counted(prey.frames.len() as u64, "frame");
+            writeln!(out, "  {} -> --pcap {}{maps} ({frames})", one_line(&prey.what), pcap.display())?;
+        }
+    }
+    Ok(if told.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    fs::write(path, bytes).map_err(|error| {
         CliError::host_failed(format!("{}: cannot write it: {error}; name another folder", path.display()))
     })
 }

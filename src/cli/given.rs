@@ -2,7 +2,7 @@
 //!
 //! Invariant: everything is read and checked for form before any program runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -91,10 +91,17 @@ impl Input {
         if let Some(path) = &self.data_in {
             return Ok(one(object_file::bytes(path, OBJECT_LEN_MAX)?));
         }
-        let path = self.pcap.as_ref().expect("clap asks for one of the group");
-        let frames = Capture::read(&object_file::bytes(path, CAPTURE_LEN_MAX)?);
-        frames.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
+        captured(self.pcap.as_ref().expect("clap asks for one of the group"))
     }
+}
+
+/// Reads the frames of a capture.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn captured(path: &Path) -> Result<Vec<CapturedFrame>, CliError> {
+    let frames = Capture::read(&object_file::bytes(path, CAPTURE_LEN_MAX)?);
+    frames.map_err(|error| CliError::refused(format!("{}: {error}", path.display())))
 }
 
 /// The exit code that belongs to a run that could not be.

@@ -1,8 +1,10 @@
-//! Fuzzing: random programs whose runs must be the same in every engine and, where it accepts them, in the kernel.
+//! Fuzzing: random programs whose runs must be the same in every engine and, where it accepts them, in the kernel; and users'
+//! programs on random frames.
 //!
 //! A [`Case`] is one or more programs with their world and their input; it can be written to a file and run again. A
 //! [`Bench`] runs cases, a [`Differential`] compares what engines and kernel make of one, [`minimise`] makes one small that
-//! they disagree on, a [`Campaign`] does this on all processors for as long as asked.
+//! they disagree on, a [`Campaign`] does this on all processors for as long as asked. A [`Hunt`] looks for frames on which a
+//! user's program fails.
 //!
 //! Invariant: a seed gives the same case on every machine; prints nothing.
 
@@ -11,6 +13,7 @@ mod campaign;
 mod case;
 mod differential;
 mod generate;
+mod hunt;
 mod minimise;
 mod oracle;
 
@@ -19,5 +22,6 @@ pub use campaign::{Campaign, CampaignError, Catch, Tally};
 pub use case::{Case, CaseError, CaseMap, CaseProgram, CaseSlot, Expected, Input};
 pub use differential::{AsksKernel, Differential, Divergence, Judgement};
 pub use generate::{Form, Single, case as generate, single};
+pub use hunt::{Bag, Hunt, Prey, seeds};
 pub use minimise::minimise;
 pub use oracle::{KernelUse, Oracle};

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::said;
+use crate::programs::clang;
 
 #[test]
 fn a_campaign_without_divergence_ends_with_0_and_counts() {
@@ -43,5 +44,40 @@ fn a_case_file_is_run_again_and_held_against_what_it_says() {
     let (code, _, complaints) = said(&["fuzz", "--case", place]);
     assert_eq!(code, 1);
     assert_eq!(complaints, format!("kumite: {place}: line 1: \"\" is not a number; correct the section\n"));
+    fs::remove_dir_all(folder).expect("our folder");
+}
+
+#[test]
+fn what_a_users_program_does_wrong_is_caught_and_shown_again_by_a_run() {
+    if !clang::available("clang-19") {
+        return;
+    }
+    // Of UDP over IPv4 alone it reads a byte behind the frame.
+    let text = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>
+SEC(\"xdp\") int faulty(struct xdp_md *ctx)
+{
+	unsigned char *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	if (data + 40 > end)
+		return XDP_PASS;
+	if (data[12] == 8 && data[13] == 0 && data[23] == 17 && data[36] == 35)
+		return *(volatile unsigned char *)end ? XDP_DROP : XDP_PASS;
+	return XDP_PASS;
+}
+char _license[] SEC(\"license\") = \"GPL\";";
+    let object = clang::build_text("clang-19", "faulty", text);
+    let object = object.to_str().expect("text");
+    let folder = std::env::temp_dir().join(format!("kumite-hunt-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let place = folder.to_str().expect("text");
+    let (code, out, complaints) = said(&["fuzz", object, "--count", "500", "--seed", "1", "-o", place, "--json"]);
+    assert_eq!((code, complaints.as_str()), (1, ""));
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    let catches = report["catches"].as_array().expect("a list");
+    assert_eq!((catches.len(), &catches[0]["frames"], &catches[0]["maps"]), (1, &1.into(), &Value::Null), "{out}");
+    let what = catches[0]["what"].as_str().expect("text");
+    assert!(what.starts_with("finding: faulty insn ") && what.contains("packet"), "{what}");
+    let pcap = catches[0]["pcap"].as_str().expect("text");
+    let (code, out, _) = said(&["run", object, "--pcap", pcap, "--fail-on", "finding"]);
+    assert!(code == 1 && out.contains(what), "{code} {out}");
     fs::remove_dir_all(folder).expect("our folder");
 }
