@@ -59,7 +59,8 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).expect("a folder of the project") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                // What cargo-fuzz builds is none of the project's text.
+                folders.extend(Some(path).filter(|path| !path.ends_with("target")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(path.strip_prefix(root()).expect("below the root").to_owned());
             }

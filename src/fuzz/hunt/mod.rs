@@ -99,11 +99,10 @@ fn faults(kind: ProgramKind, report: &FrameReport) -> Vec<String> {
     faults
 }
 
-/// What tells faults of one kind from others: addresses and return values in the text do not.
+/// What tells faults of one kind from others: addresses, lengths and return values in the text do not.
 fn kind_of(fault: &str) -> String {
-    let is_value =
-        |word: &str| word.starts_with("0x") || fault.starts_with("return value") && word.parse::<u32>().is_ok();
-    fault.split_whitespace().map(|word| if is_value(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
+    let is_number = |word: &str| word.starts_with("0x") || word.parse::<u64>().is_ok();
+    fault.split_whitespace().map(|word| if is_number(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 impl Hunt<'_> {
