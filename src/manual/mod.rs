@@ -5,6 +5,9 @@
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 
+#[doc = include_str!("cases.md")]
+pub mod cases {}
+
 #[doc = include_str!("changes.md")]
 pub mod changes {}
 

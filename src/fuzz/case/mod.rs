@@ -1,24 +1,6 @@
 //! Cases: programs with their world and input, and what must come of them, as files that people read.
 //!
-//! A line `-- section arguments` begins a section; what follows is its body. `-- about` says in a sentence what the
-//! mistake would be.
-//!
-//! | section | body |
-//! |---|---|
-//! | `kind xdp` | the hook, `raw` where absent |
-//! | `fuel N` | fuel of the run |
-//! | `map NAME TYPE KEY VALUE ENTRIES [FLAGS]` | a map; programs name it by its place, from 0 |
-//! | `element MAP KEY` | value of an element before the run, in hexadecimal |
-//! | `sockets` | sockets of the host, as `--sockets` takes them |
-//! | `asm NAME` | a program; the first is run |
-//! | `slot MAP INDEX NAME` | a program in a program array |
-//! | `memory [OFFSET]`, `frame` | bytes in hexadecimal; `00*60` repeats; memory begins at an offset of its page |
-//! | `r0 N`, `fuel_left N`, `tail_calls N`, `redirect N` | what must be at the end |
-//! | `trap` | the trap in words, with the program's name |
-//! | `after` | memory, or metadata and frame, at the end |
-//! | `value MAP KEY` | value of an element at the end |
-//! | `findings` | identifier and pc a line: what verify mode must notice, and nothing else |
-//! | `line` | lines of `bpf_trace_printk` |
+//! Their form is in the manual, under cases.
 //!
 //! Invariant: what is printed reads back as the same case.
 

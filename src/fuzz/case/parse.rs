@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaseError {
     /// A section has a name that none has.
-    #[error("line {line}: no section is called {name:?}; the manual of case files lists them")]
+    #[error("line {line}: no section is called {name:?}; the manual lists them under cases")]
     Section {
         /// Line of its heading, from 1.
         line: usize,
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(refused(""), "the case has no program; write one below `-- asm NAME`");
         assert_eq!(
             refused("-- hook xdp\n"),
-            "line 1: no section is called \"hook\"; the manual of case files lists them"
+            "line 1: no section is called \"hook\"; the manual lists them under cases"
         );
         assert_eq!(
             refused("-- about\n\n-- kind xdb\n"),
