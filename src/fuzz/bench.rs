@@ -1,8 +1,9 @@
 //! Where cases run: a world of one worker that many cases use one after the other.
 //!
 //! Maps of one definition are made once; arrays, hashes, tries, queues, stacks and ring buffers are emptied before each
-//! run, and every run has the same time and chance, so that the modes' runs of a case begin alike. What a wild program writes outside its maps may be left for later cases; a
-//! divergence is therefore looked at again on a bench of its own.
+//! run, and every run has the same time and chance, so that the modes' runs of a case begin alike. What a wild program
+//! writes outside its maps may be left for later cases, and elements of hashes lie elsewhere in each run:
+//! [`super::Differential`] sees to that.
 
 use std::sync::{Arc, Mutex};
 

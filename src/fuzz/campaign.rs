@@ -138,12 +138,9 @@ impl Campaign {
             let seed = self.seed.wrapping_add(number);
             let case = generate(seed);
             if tally.judge(&mut differential, seed, &case) {
-                // What earlier cases left on the bench is no divergence of this one.
-                differential = differential.afresh()?;
                 if let Some(catch) = look_again(&mut differential, seed, &case) {
                     tally.catches.push(catch);
                 }
-                differential = differential.afresh()?;
                 if tally.catches.len() >= self.catches_max {
                     shared.stop.store(true, Ordering::Relaxed);
                 }

@@ -70,54 +70,22 @@ impl Differential {
         Ok(Self { bench: Bench::new()?, oracle })
     }
 
-    /// The same on another bench.
-    ///
-    /// # Errors
-    /// [`BenchError::Cage`].
-    pub fn afresh(self) -> Result<Self, BenchError> {
-        Ok(Self { bench: Bench::new()?, oracle: self.oracle })
-    }
-
     /// Runs a case in every mode, again with less fuel, and in the kernel where `asks_kernel`.
+    ///
+    /// What engines do differently on one bench they must do differently on benches of their own as well: where an element
+    /// of a map lies, and what a wild program left elsewhere, depends on the runs before.
     ///
     /// # Errors
     /// [`BenchError`] where the case cannot be run here.
     pub fn judge(&mut self, case: &Case, asks_kernel: AsksKernel) -> Result<Judgement, BenchError> {
         let scene = self.bench.set(case)?;
-        let verify = scene.run(REFERENCE, None)?;
-        let mut judgement = Judgement { verify, kernel: None, refusal: None, divergence: None };
-        let verify = &judgement.verify;
-        for mode in [Mode::Fast, Mode::Instrumented] {
-            let other = scene.run(mode, None)?;
-            if let Some(found) = differ(verify, mode, &other, case, None) {
-                judgement.divergence = Some(found);
-                return Ok(judgement);
-            }
+        let (mut verify, mut divergence) = compare(case, &mut |mode, fuel| scene.run(mode, fuel))?;
+        if divergence.is_some() {
+            (verify, divergence) = compare(case, &mut |mode, fuel| Bench::new()?.set(case)?.run(mode, fuel))?;
         }
-        let full = case.fuel.unwrap_or(FUEL_DEFAULT);
-        let used = full - verify.fuel_left;
-        let mut dice = Dice::new(used ^ verify.r0);
-        let traps_for_fuel = verify.trap.is_some_and(|trap| trap.kind == TrapKind::Fuel);
-        if dice.once_in(2) && !traps_for_fuel {
-            // After another trap, what was used is not known.
-            let (exact, bound) = match verify.trap {
-                Some(_) => (Vec::new(), full.min(512)),
-                None => (vec![used, used.saturating_sub(1)], used),
-            };
-            let bound = usize::try_from(bound).expect("the most fuel of a run fits a usize") + 1;
-            let chosen: Vec<u64> = (0..SHORT_RUNS).map(|_| dice.below(bound) as u64).collect();
-            for fuel in exact.into_iter().chain(chosen) {
-                let verify = scene.run(REFERENCE, Some(fuel))?;
-                let mode = dice.pick(&[Mode::Fast, Mode::Instrumented]);
-                let other = scene.run(mode, Some(fuel))?;
-                if let Some(found) = differ(&verify, mode, &other, case, Some(fuel)) {
-                    judgement.divergence = Some(found);
-                    return Ok(judgement);
-                }
-            }
-        }
+        let mut judgement = Judgement { verify, kernel: None, refusal: None, divergence };
         let oracle = self.oracle.as_mut().filter(|_| asks_kernel == AsksKernel::Yes && Oracle::takes(case));
-        if let Some(oracle) = oracle {
+        if let Some(oracle) = oracle.filter(|_| judgement.divergence.is_none()) {
             match oracle.ask(case, scene.programs()) {
                 Ok(answer) => {
                     judgement.kernel = Some(true);
@@ -143,6 +111,43 @@ impl Differential {
         }
         Ok(judgement)
     }
+}
+
+/// Runs a case by mode and fuel.
+type Runner<'a> = &'a mut dyn FnMut(Mode, Option<u64>) -> Result<Ran, BenchError>;
+
+/// Runs a case in every mode, and again with less fuel. Verify mode's run, and the first thing that differs.
+fn compare(case: &Case, run: Runner<'_>) -> Result<(Ran, Option<Divergence>), BenchError> {
+    let verify = run(REFERENCE, None)?;
+    for mode in [Mode::Fast, Mode::Instrumented] {
+        let other = run(mode, None)?;
+        if let Some(found) = differ(&verify, mode, &other, case, None) {
+            return Ok((verify, Some(found)));
+        }
+    }
+    let full = case.fuel.unwrap_or(FUEL_DEFAULT);
+    let used = full - verify.fuel_left;
+    let mut dice = Dice::new(used);
+    let ran_dry = verify.trap.is_some_and(|trap| trap.kind == TrapKind::Fuel);
+    if ran_dry || dice.once_in(2) {
+        return Ok((verify, None));
+    }
+    // After another trap, what was used is not known.
+    let (exact, bound) = match verify.trap {
+        Some(_) => (Vec::new(), full.min(512)),
+        None => (vec![used, used.saturating_sub(1)], used),
+    };
+    let bound = usize::try_from(bound).expect("the most fuel of a run fits a usize") + 1;
+    let chosen: Vec<u64> = (0..SHORT_RUNS).map(|_| dice.below(bound) as u64).collect();
+    for fuel in exact.into_iter().chain(chosen) {
+        let short = run(REFERENCE, Some(fuel))?;
+        let mode = dice.pick(&[Mode::Fast, Mode::Instrumented]);
+        let other = run(mode, Some(fuel))?;
+        if let Some(found) = differ(&short, mode, &other, case, Some(fuel)) {
+            return Ok((verify, Some(found)));
+        }
+    }
+    Ok((verify, None))
 }
 
 /// Whether the kernel is to be asked about a case.
@@ -202,4 +207,22 @@ pub(super) fn elements_differ(map: &str, theirs: &Elements, ours: &Elements) -> 
         .map(|at| (theirs.get(at), ours.get(at)))
         .find(|(theirs, ours)| theirs != ours)
         .map(|(theirs, ours)| (format!("map {map}"), text(theirs), text(ours)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_an_element_lies_is_no_divergence() {
+        let case = Case::parse(
+            "-- map hash hash 8 16 6\n-- element hash 0400000000000000\n00*16\n-- asm main\n*(u64 *)(r10 - 8) = 4\n\
+             r1 = map_by_idx(0)\nr2 = r10\nr2 += -8\ncall 1\nexit",
+        );
+        let case = case.expect("a case");
+        let mut differential = Differential::new(None).expect("address space");
+        let judgement = differential.judge(&case, AsksKernel::No).expect("it runs");
+        assert_eq!(judgement.divergence, None);
+        assert_ne!(judgement.verify.r0, 0, "an address");
+    }
 }
