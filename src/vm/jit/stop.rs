@@ -20,7 +20,7 @@ pub(super) const WRITE: TrapCode = TrapCode::unwrap_user(2);
 pub(super) const ENTRY_FUEL: TrapCode = TrapCode::unwrap_user(3);
 /// A jump or call cannot be paid.
 pub(super) const FUEL: TrapCode = TrapCode::unwrap_user(4);
-/// The eighth frame calls.
+/// The deepest frame calls.
 pub(super) const CALL_DEPTH: TrapCode = TrapCode::unwrap_user(5);
 /// An atomic operation is misaligned; its address is in `Head::r0`.
 pub(super) const MISALIGNED: TrapCode = TrapCode::unwrap_user(6);
