@@ -7,7 +7,7 @@
 
 use super::bench::{Elements, Ran, is_array, is_hash, is_queue};
 use super::{Case, Input};
-use crate::kernel::{self, KernelError, KernelMap, KernelProgram, TestInput};
+use crate::kernel::{self, KernelError, KernelMap, KernelProgram, TestInput, TestOutput};
 use crate::limits::FRAME_LEN_MIN;
 use crate::maps::{Errno, MapDef, MapKind};
 use crate::program::Program;
@@ -107,20 +107,30 @@ impl Oracle {
             let put = maps[slot.map].update(&slot.index.to_ne_bytes(), &loaded[slot.program].fd().to_ne_bytes(), 0);
             put.map_err(|errno| failed(&case.maps[slot.map].def, errno))?;
         }
-        for (map, given) in maps.iter().zip(&case.maps) {
-            self.fill(map, &given.def, &given.elements).map_err(|errno| failed(&given.def, errno))?;
-        }
-        let program = programs[0].linked().program();
-        let input = TestInput { packet: case.input.bytes(), ctx: &[], repeat: 1 };
-        let output = loaded[0].test_run(&input);
-        let output = output.map_err(|errno| KernelError::Run { program: program.name().to_owned(), errno })?;
-        // An array and the programs in it keep each other alive.
+        let output = self.run(case, programs[0].linked().program(), &loaded[0], &maps);
+        // An array and the programs in it keep each other alive, whatever became of the run.
         for slot in &case.slots {
             // One that is empty already was named twice.
             let _ = maps[slot.map].delete(&slot.index.to_ne_bytes());
         }
+        let output = output?;
         let contents = maps.iter().zip(&case.maps).map(|(map, given)| self.contents(map, &given.def));
         Ok(Answer { retval: output.retval, packet: output.packet, maps: contents.collect() })
+    }
+
+    /// Fills the maps and runs a program.
+    fn run(
+        &self,
+        case: &Case,
+        program: &Program,
+        loaded: &KernelProgram,
+        maps: &[&KernelMap],
+    ) -> Result<TestOutput, KernelError> {
+        for (map, given) in maps.iter().zip(&case.maps) {
+            self.fill(map, &given.def, &given.elements).map_err(|errno| failed(&given.def, errno))?;
+        }
+        let output = loaded.test_run(&TestInput { packet: case.input.bytes(), ctx: &[], repeat: 1 });
+        output.map_err(|errno| KernelError::Run { program: program.name().to_owned(), errno })
     }
 
     fn map(&mut self, def: &MapDef, taken: &[usize]) -> Result<usize, KernelError> {

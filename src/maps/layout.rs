@@ -17,7 +17,7 @@ pub struct ArrayLayout {
 
 /// How a hash finds an element. The steps are those of [`super::hash_table`], with the same words:
 ///
-/// 1. The key in words of eight bytes, the last one filled up with zeros, is hashed with the seed.
+/// 1. The key in words of eight bytes, the last one filled up with zeros, is hashed with the seed (`Seed::hash`).
 /// 2. The bucket's word at `buckets + 8 * (hash & bucket_mask)` holds in its low half a link: 0 ends the chain, any other is a
 ///    place plus one.
 /// 3. The node of a link is at `nodes + link * node_len`: a word with the hash above the next link, then the words of the key.

@@ -50,7 +50,7 @@ use crate::verdict::ProgramKind;
 pub struct Head {
     /// Host address of guest address 0.
     pub cage_base: *mut u8,
-    /// Slots that the run may still execute (see `vm`): set before, left over after.
+    /// What the run may still spend, in slots (see `vm`): set before, left over after.
     pub fuel: u64,
     /// Tail calls so far, as of the entry of the last program.
     pub tail_calls: u32,
@@ -74,7 +74,7 @@ pub struct Head {
     pub insns: u64,
     /// Where the key lies of a lookup that generated code makes itself, and how long it is: for the trap, if it cannot be read.
     pub key_addr: u64,
-    /// See `key_addr`.
+    /// Its length in bytes.
     pub key_len: u64,
     /// r10 of the deepest call frame: a function there cannot call another.
     pub deepest_frame: u64,

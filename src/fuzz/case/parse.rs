@@ -2,7 +2,7 @@
 
 use super::{Case, CaseMap, CaseProgram, CaseSlot, Expected, Input};
 use crate::isa::{self, AsmError};
-use crate::limits::RUN_CHUNK_LEN;
+use crate::limits::{FUEL_MAX, RUN_CHUNK_LEN};
 use crate::maps::{MapDef, MapKind};
 use crate::report::from_hex;
 use crate::verdict::ProgramKind;
@@ -115,7 +115,13 @@ impl Case {
                 let word = section.arg(0, "a kind of program")?;
                 self.kind = ProgramKind::by_name(word).ok_or_else(|| section.wrong(word, "a kind of program"))?;
             }
-            "fuel" => self.fuel = Some(section.number(0)?),
+            "fuel" => {
+                let fuel = section.number(0)?;
+                if fuel > FUEL_MAX {
+                    return Err(section.wrong(section.args[0], "fuel that a run may have"));
+                }
+                self.fuel = Some(fuel);
+            }
             "element" => {
                 let map = self.map(section)?;
                 let element = (section.key()?, section.bytes()?);

@@ -140,12 +140,13 @@ impl Hunt<'_> {
                     let base = dice.below(corpus.len());
                     frames::change(&corpus[base], &corpus, &mut dice)
                 });
+                // Counted all the same, so that a hunt ends where the program takes none.
+                bag.runs += 1;
                 if run.check_one(1, &frame).is_err() {
                     continue;
                 }
                 round.push(frame.clone());
                 let [instrumented] = self.reports(&run, Mode::Instrumented, &[&frame])?;
-                bag.runs += 1;
                 let mut faults = faults(run.program().linked().program().kind(), &instrumented);
                 let is_new = self.note_reached(&run, &mut reached);
                 if is_new && corpus.len() < CORPUS_MAX {

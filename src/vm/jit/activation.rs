@@ -1,6 +1,6 @@
 //! One thread's activation of generated code.
 //!
-//! Entering is a call of a function that cranelift-jit compiles once for the process: it saves what the host's calling
+//! Entering is a call of one of two functions that cranelift-jit compiles once for the process: it saves what the host's calling
 //! convention asks for, notes its stack pointer in the run, and calls the program's entry with an exception handler. A
 //! trap continues at that handler, in the state in which the call would have returned: nothing of the generated code's
 //! frames has a destructor.
@@ -157,7 +157,7 @@ struct Enter {
     callback: Way,
 }
 
-// SAFETY: the address is of immutable code that is never freed.
+// SAFETY: the addresses are of immutable code that is never freed.
 unsafe impl Send for Enter {}
 // SAFETY: as above.
 unsafe impl Sync for Enter {}

@@ -1,7 +1,7 @@
 //! What is known of the registers and the stack before each instruction of a function, without running it.
 //!
-//! Three uses: calls with a known map are compiled inline, accesses at a known place of the stack need no mask, and stack
-//! bytes that nobody can see unwritten need not be zeroed.
+//! Uses: calls with a known map are compiled inline; accesses to known places of the stack, and by registers whose upper half is
+//! zero, need no mask; places of the frame become locals; stack bytes that nobody can see unwritten need not be zeroed.
 //!
 //! A *wild* function lets a pointer into the stack out of sight (stores it, computes with it, hands it to another
 //! function) or reaches outside its frame by it. Where a program has one, every function zeroes its whole frame.
@@ -31,7 +31,7 @@ pub(super) const ARGUMENTS: u8 = 0b11_1110;
 pub(super) enum Fact {
     /// Nothing, but that it was not made from r10.
     Clean,
-    /// The same, and that its upper half is zero: as an address it needs no mask.
+    /// Nothing, but that it was not made from r10 and that its upper half is zero: as an address it needs no mask.
     Word,
     /// Its value.
     Const(u64),

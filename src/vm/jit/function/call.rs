@@ -114,13 +114,13 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// Whether any function of the program makes tail calls: if not, nobody asks how many there were.
-    fn jumps(&self) -> bool {
+    fn makes_tail_calls(&self) -> bool {
         !self.source.outline.tail_calls().is_empty()
     }
 
     /// After a call that may have made tail calls.
     fn reread_tail_calls(&mut self) {
-        if self.jumps() {
+        if self.makes_tail_calls() {
             let tail_calls = self.builder.ins().load(I32, HOST, self.run, field(offset_of!(Head, tail_calls)));
             self.builder.def_var(self.tail_calls, tail_calls);
         }
@@ -143,8 +143,11 @@ impl<H: Hooks> Body<'_, '_, H> {
         let callee = self.callee(start);
         let fp = self.builder.ins().iadd_imm_s(self.fp, -i64::from(FRAME_STACK_LEN));
         let spent = self.builder.use_var(self.spent);
-        let tail_calls =
-            if self.jumps() { self.builder.use_var(self.tail_calls) } else { self.builder.ins().iconst(I32, 0) };
+        let tail_calls = if self.makes_tail_calls() {
+            self.builder.use_var(self.tail_calls)
+        } else {
+            self.builder.ins().iconst(I32, 0)
+        };
         let mut args = vec![self.run, self.cage, fp, spent, tail_calls];
         for reg in self.source.passed(Part { start, role: Role::Subprogram }) {
             args.push(self.reg(reg));

@@ -95,14 +95,14 @@ impl<H: Hooks> Body<'_, '_, H> {
         lens.map(|(start, len)| self.word(base, start, len, stop::KEY)).collect()
     }
 
-    /// `len` bytes of the frame, 8 at most: from the slots that make them up, where they all are such.
+    /// `len` bytes of the frame, 8 at most: from the locals that make them up, where they all are such.
     fn frame_word(&mut self, base: Value, at: i32, len: u32) -> Value {
         let mut parts = Vec::new();
         let mut next = at;
         while next < at + len.cast_signed() {
-            let Some((slot, variable)) = self.slots.get(&next) else { break };
+            let Some((local, variable)) = self.locals.get(&next) else { break };
             parts.push((next - at, *variable));
-            next += slot.size.len().cast_signed();
+            next += local.size.len().cast_signed();
         }
         if next != at + len.cast_signed() {
             return self.word(base, at, len, stop::READ);
@@ -235,7 +235,7 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     /// Goes on here if nothing was unlinked from the bucket since it was seen.
     fn unless_unlinked(&mut self, bucket: Value, seen: Value, layout: &HashLayout, slow: Block) {
-        // Keeps the loads before it before it.
+        // Keeps Cranelift from moving the loads before it; the processor (x86-64) does not.
         self.builder.ins().sequence_point();
         let now = self.builder.ins().atomic_load(I64, HOST, bucket);
         let changed = self.builder.ins().bxor(now, seen);

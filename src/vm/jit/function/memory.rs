@@ -3,7 +3,8 @@
 //! What is a known place of the frame is reached from r10 directly, and what is known to fit into 32 bits as it is: without the
 //! mask.
 //!
-//! Invariant: no address outside the cage and its guards can be formed.
+//! Invariant: where addresses are masked (in every mode; benches alone do without), none outside the cage and its guards can be
+//! formed.
 
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{AtomicRmwOp, InstBuilder, TrapCode, Value};
@@ -14,8 +15,8 @@ use super::arithmetic::size_type;
 use crate::isa::{Atomic, Fetch, Insn, Operand, Reg, Sign, Size};
 use crate::vm::jit::facts::{Fact, frame_offset};
 use crate::vm::jit::hooks::{Addresses, Hooks};
+use crate::vm::jit::locals::Local;
 use crate::vm::jit::mutant::{Mutant, either, planted};
-use crate::vm::jit::slots::Slot;
 use crate::vm::jit::stop;
 
 /// A place in the cage: a host address and an offset that the access adds.
@@ -46,14 +47,14 @@ impl<H: Hooks> Body<'_, '_, H> {
         self.builder.ins().uextend(I64, low)
     }
 
-    /// The slot that an access means, with the variable that holds its value, zero-extended.
-    fn slot_of(&self, base: Reg, off: i16, size: Size) -> Option<(Slot, Variable)> {
+    /// The local that an access means, with the variable that holds its value, zero-extended.
+    fn local_of(&self, base: Reg, off: i16, size: Size) -> Option<(Local, Variable)> {
         let at = frame_offset(self.fact(base), off, size.len())?;
-        self.slots.get(&at).copied().filter(|(slot, _)| slot.size == size)
+        self.locals.get(&at).copied().filter(|(local, _)| local.size == size)
     }
 
     pub(super) fn load(&mut self, insn: &Insn, size: Size, sign: Sign) {
-        if let Some((_, variable)) = self.slot_of(insn.src, insn.off, size) {
+        if let Some((_, variable)) = self.local_of(insn.src, insn.off, size) {
             let value = self.builder.use_var(variable);
             let value = match sign {
                 Sign::Zero => value,
@@ -90,11 +91,11 @@ impl<H: Hooks> Body<'_, '_, H> {
 
     pub(super) fn store(&mut self, insn: &Insn, size: Size, operand: Operand) {
         let value = self.operand(insn, operand);
-        if let Some((slot, variable)) = self.slot_of(insn.dst, insn.off, size) {
+        if let Some((local, variable)) = self.local_of(insn.dst, insn.off, size) {
             let whole = self.narrow(size_type(size), value);
             let whole = self.widen(whole);
             self.builder.def_var(variable, whole);
-            if !slot.is_read {
+            if !local.is_read {
                 return;
             }
         }

@@ -27,9 +27,9 @@ use super::bytes::Bytes;
 use super::callbacks::Callbacks;
 use super::facts::{ARGUMENTS, Effects, Fact, Facts, Role, State};
 use super::hooks::{Fuel, Hooks};
+use super::locals::{self, Local};
 use super::mutant::{Mutant, either};
 use super::outline::Outline;
-use super::slots::{self, Slot};
 use super::stop;
 use super::target;
 use crate::isa::{Does, Insn, Operand, Reg};
@@ -114,14 +114,15 @@ pub(super) fn translate<H: Hooks>(
     }
     let facts = &source.parts[&part];
     // Where a function lets a pointer into the stack out of sight, its frames are what it may point to.
-    let found = if source.zero.is_none() { slots::find(source.linked, source.outline, facts) } else { BTreeMap::new() };
-    let slots = found.into_iter().map(|(at, slot)| (at, (slot, builder.declare_var(I64)))).collect();
+    let found =
+        if source.zero.is_none() { locals::find(source.linked, source.outline, facts) } else { BTreeMap::new() };
+    let locals = found.into_iter().map(|(at, local)| (at, (local, builder.declare_var(I64)))).collect();
     let kept = source.hooks.function(&mut builder, run);
     let bounds = source.function(part);
     let mut body = Body {
         source,
         facts,
-        slots,
+        locals,
         fresh: None,
         state: State::unknown(),
         effects: Effects::NONE,
@@ -170,7 +171,7 @@ struct Body<'a, 'b, H: Hooks> {
     blocks: BTreeMap<usize, Block>,
     callees: BTreeMap<usize, FuncRef>,
     /// Places of the frame that are variables.
-    slots: BTreeMap<i32, (Slot, Variable)>,
+    locals: BTreeMap<i32, (Local, Variable)>,
     /// The element that the last instruction looked up.
     fresh: Option<Fresh>,
     regs: [Variable; Reg::COUNT - 1],
@@ -192,8 +193,8 @@ impl<H: Hooks> Body<'_, '_, H> {
         let zero = self.source.zero.unwrap_or(self.facts.effects.zero);
         self.zero(&zero);
         let none = self.number(0);
-        let slots: Vec<_> = self.slots.values().map(|(_, variable)| *variable).collect();
-        for variable in self.regs.into_iter().chain(slots) {
+        let locals: Vec<_> = self.locals.values().map(|(_, variable)| *variable).collect();
+        for variable in self.regs.into_iter().chain(locals) {
             self.builder.def_var(variable, none);
         }
         match part.role {

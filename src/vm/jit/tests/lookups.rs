@@ -1,9 +1,12 @@
 //! Lookups that were compiled inline, beside the helper: every kind of map, key and place of a key.
 
+use std::sync::Barrier;
+
 use super::*;
+use crate::run::CallSite;
 use crate::trap::{Access, Fault, TrapKind};
 
-/// Every hash: flags of a definition beside it.
+/// Every hash.
 const HASHES: [MapKind; 4] = [MapKind::HASH, MapKind::LRU_HASH, MapKind::PERCPU_HASH, MapKind::LRU_PERCPU_HASH];
 
 /// The key of a number: its bytes are all used, and two numbers share all words but one.
@@ -79,6 +82,42 @@ fn lookups_in_hashes_give_what_the_helper_gives() {
 }
 
 #[test]
+fn a_short_chain_is_searched_without_a_call_and_a_long_one_by_the_helper() {
+    let world = world();
+    // One bucket for all: the chain is as long as there are elements.
+    let maps = vec![map(&world, MapKind::HASH, 8, 1)];
+    let mut found = Vec::new();
+    for number in [7u32, 8] {
+        let text = format!("{}r1 = map_by_idx(0)\ncall 1\nexit", to_frame(&number.to_le_bytes(), 4));
+        let known = Loaded::new(link(&world, "main", &text, &maps));
+        let place = Place::new(&world);
+        maps[0].1.update(WorkerIndex(0), &7u32.to_le_bytes(), &[1; 8], 0).expect("room");
+        let mut run = place.new_run(FUEL_DEFAULT);
+        let never = CallSite(u64::MAX);
+        run.head.call_site = never;
+        found.push((known.run(Mode::Fast, &mut run).r0 != 0, run.head.call_site == never));
+    }
+    assert_eq!(found, [(true, true), (false, true)], "found or not, and without a call");
+
+    let maps = vec![map(&world, MapKind::HASH, 8, 512)];
+    for number in 0..512u32 {
+        maps[0].1.update(WorkerIndex(0), &number.to_le_bytes(), &[1; 8], 0).expect("room");
+    }
+    let calls = (0..512u32).filter(|number| {
+        let text = format!("{}r1 = map_by_idx(0)\ncall 1\nexit", to_frame(&number.to_le_bytes(), 4));
+        let known = Loaded::new(link(&world, "main", &text, &maps));
+        let place = Place::new(&world);
+        let mut run = place.new_run(FUEL_DEFAULT);
+        let never = CallSite(u64::MAX);
+        run.head.call_site = never;
+        assert_ne!(known.run(Mode::Fast, &mut run).r0, 0, "key {number}");
+        run.head.call_site != never
+    });
+    let calls = calls.count();
+    assert!((1..256).contains(&calls), "{calls} of 512 keys lie deep in a chain");
+}
+
+#[test]
 fn a_key_that_cannot_be_read_traps_as_the_helper_does() {
     let world = world();
     let place = Place::new(&world);
@@ -126,8 +165,10 @@ fn a_search_beside_a_writer_finds_what_is_there() {
     let text = format!("{}r1 = map_by_idx(0)\ncall 1\nif r0 == 0 goto out\nr0 = 1\nout:\nexit", to_frame(&stays, 4));
     let known = Loaded::new(link(&world, "main", &text, &maps));
     let place = Place::new(&world);
+    let begin = Barrier::new(2);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
+            begin.wait();
             for round in 0..30_000u32 {
                 let other = (round % 5).to_le_bytes();
                 maps[0].1.update(WorkerIndex(1), &other, &[2; 8], 0).expect("room");
@@ -135,9 +176,13 @@ fn a_search_beside_a_writer_finds_what_is_there() {
                 maps[0].1.update(WorkerIndex(1), &stays, &[3; 8], 0).expect("room");
             }
         });
-        while !writer.is_finished() {
+        begin.wait();
+        loop {
             let outcome = known.run(Mode::Fast, &mut place.new_run(FUEL_DEFAULT));
             assert_eq!((outcome.r0, outcome.trap.is_none()), (1, true));
+            if writer.is_finished() {
+                break;
+            }
         }
     });
 }

@@ -1,7 +1,7 @@
 //! Which places of a function's frame need not lie in memory.
 //!
-//! A *slot* is a place that the function loads and stores always whole, by its own instructions. Its value is a variable of
-//! the translator. What helpers read of it is stored as well; a slot that helpers or atomic operations write is none.
+//! A *local* is a place that the function loads and stores always whole, by its own instructions. Its value is a variable of
+//! the translator. What helpers read of it is stored as well; a place that helpers or atomic operations write is none.
 //!
 //! Invariant: only in programs none of whose functions lets a pointer into the stack out of sight.
 
@@ -14,20 +14,20 @@ use crate::helpers::Arg;
 use crate::isa::{Does, Insn, Reg, Size};
 use crate::vm::Linked;
 
-/// Most slots of one function: each is a variable that every block may carry.
-const SLOTS_MAX: usize = 64;
+/// Most locals of one function: each is a variable that every block may carry.
+const LOCALS_MAX: usize = 64;
 
-/// What is known of a slot.
+/// What is known of a local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(super) struct Local {
     /// Its length.
     pub(super) size: Size,
     /// Whether a helper reads it, so that memory must hold it too.
     pub(super) is_read: bool,
 }
 
-/// The slots of a function by their offsets from r10.
-pub(super) fn find(linked: &Linked, outline: &Outline, facts: &Facts) -> BTreeMap<i32, Slot> {
+/// The locals of a function by their offsets from r10.
+pub(super) fn find(linked: &Linked, outline: &Outline, facts: &Facts) -> BTreeMap<i32, Local> {
     let mut places = Places::default();
     for (leader, state) in &facts.leaders {
         let (mut state, mut known) = (state.clone(), Effects::NONE);
@@ -42,7 +42,7 @@ pub(super) fn find(linked: &Linked, outline: &Outline, facts: &Facts) -> BTreeMa
             }
         }
     }
-    places.slots()
+    places.locals()
 }
 
 /// What a function does with its frame.
@@ -122,7 +122,7 @@ impl Places {
         }
     }
 
-    fn slots(self) -> BTreeMap<i32, Slot> {
+    fn locals(self) -> BTreeMap<i32, Local> {
         // Bytes of more than one place.
         let (mut once, mut twice) = (Bytes::NONE, Bytes::NONE);
         for (at, size) in &self.plain {
@@ -133,10 +133,10 @@ impl Places {
         let found = self.plain.iter().filter_map(|(at, size)| {
             let size = (*size)?;
             let bytes = range(*at, size);
-            let is_slot = !bytes.meets(&twice) && !bytes.meets(&self.written);
-            is_slot.then(|| (*at, Slot { size, is_read: bytes.meets(&self.read) }))
+            let is_local = !bytes.meets(&twice) && !bytes.meets(&self.written);
+            is_local.then(|| (*at, Local { size, is_read: bytes.meets(&self.read) }))
         });
-        found.take(SLOTS_MAX).collect()
+        found.take(LOCALS_MAX).collect()
     }
 }
 
@@ -152,39 +152,42 @@ mod tests {
     use crate::vm::jit::facts::{Role, analyse};
     use crate::vm::jit::tests::linked;
 
-    fn slots(text: &str) -> Vec<(i32, u32, bool)> {
+    fn locals(text: &str) -> Vec<(i32, u32, bool)> {
         let linked = linked(text);
         let outline = Outline::new(linked.program(), linked.insns());
         let facts = analyse(&linked, &outline, &linked.program().functions()[0], Role::Program);
-        find(&linked, &outline, &facts).iter().map(|(at, slot)| (*at, slot.size.len(), slot.is_read)).collect()
+        find(&linked, &outline, &facts).iter().map(|(at, local)| (*at, local.size.len(), local.is_read)).collect()
     }
 
     #[test]
-    fn a_place_that_is_loaded_and_stored_whole_is_a_slot() {
-        assert_eq!(slots("*(u64 *)(r10 - 8) = r1\nr0 = *(u64 *)(r10 - 8)\nexit"), [(-8, 8, false)]);
-        assert_eq!(slots("r2 = r10\nr2 += -16\n*(u32 *)(r2 + 4) = r1\nr0 = 0\nexit"), [(-12, 4, false)]);
+    fn a_place_that_is_loaded_and_stored_whole_is_a_local() {
+        assert_eq!(locals("*(u64 *)(r10 - 8) = r1\nr0 = *(u64 *)(r10 - 8)\nexit"), [(-8, 8, false)]);
+        assert_eq!(locals("r2 = r10\nr2 += -16\n*(u32 *)(r2 + 4) = r1\nr0 = 0\nexit"), [(-12, 4, false)]);
     }
 
     #[test]
     fn places_that_overlap_are_none() {
-        assert_eq!(slots("*(u64 *)(r10 - 8) = r1\nr0 = *(u32 *)(r10 - 8)\nexit"), []);
-        assert_eq!(slots("*(u64 *)(r10 - 8) = r1\nr0 = *(u32 *)(r10 - 4)\nexit"), []);
-        assert_eq!(slots("*(u16 *)(r10 - 8) = 1\nr0 = *(u8 *)(r10 - 7)\n*(u8 *)(r10 - 1) = 3\nexit"), [(-1, 1, false)]);
-        assert_eq!(slots("*(u8 *)(r10 - 12) = 1\n*(u64 *)(r10 - 12) = 1\nr0 = 1\nexit"), []);
+        assert_eq!(locals("*(u64 *)(r10 - 8) = r1\nr0 = *(u32 *)(r10 - 8)\nexit"), []);
+        assert_eq!(locals("*(u64 *)(r10 - 8) = r1\nr0 = *(u32 *)(r10 - 4)\nexit"), []);
+        assert_eq!(
+            locals("*(u16 *)(r10 - 8) = 1\nr0 = *(u8 *)(r10 - 7)\n*(u8 *)(r10 - 1) = 3\nexit"),
+            [(-1, 1, false)]
+        );
+        assert_eq!(locals("*(u8 *)(r10 - 12) = 1\n*(u64 *)(r10 - 12) = 1\nr0 = 1\nexit"), []);
     }
 
     #[test]
     fn a_place_of_an_atomic_operation_is_none() {
-        assert_eq!(slots("*(u64 *)(r10 - 8) = r1\nlock *(u64 *)(r10 - 8) += r1\nr0 = 0\nexit"), []);
+        assert_eq!(locals("*(u64 *)(r10 - 8) = r1\nlock *(u64 *)(r10 - 8) += r1\nr0 = 0\nexit"), []);
     }
 
     #[test]
-    fn what_helpers_read_is_in_memory_too_and_what_they_write_is_no_slot() {
+    fn what_helpers_read_is_in_memory_too_and_what_they_write_is_no_local() {
         // bpf_csum_diff reads from r1, r2 bytes; bpf_strtoul writes eight bytes at r4.
         let reads = "*(u32 *)(r10 - 4) = r1\nr1 = r10\nr1 += -4\nr2 = 4\nr3 = 0\nr4 = 0\nr5 = 0\ncall 28\nexit";
-        assert_eq!(slots(reads), [(-4, 4, true)]);
+        assert_eq!(locals(reads), [(-4, 4, true)]);
         let writes = "*(u64 *)(r10 - 8) = r1\n*(u8 *)(r10 - 9) = 0\nr1 = r10\nr1 += -9\nr2 = 1\nr3 = 0\nr4 = r10\n\
                       r4 += -8\ncall 106\nexit";
-        assert_eq!(slots(writes), [(-9, 1, true)]);
+        assert_eq!(locals(writes), [(-9, 1, true)]);
     }
 }
