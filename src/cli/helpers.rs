@@ -7,7 +7,7 @@ use serde_json::json;
 use super::asking::write_json;
 use super::table::Table;
 use super::{CliError, Exit, Form, Out};
-use crate::helpers::{HELPERS, Helper, KFUNCS};
+use crate::helpers::{HELPERS, Helper, KFUNCS, UNRESOLVED};
 use crate::maps::MAP_TYPES;
 
 /// List the helpers, kernel functions and map types that programs may use
@@ -28,14 +28,15 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
             let kinds: Vec<&str> = kfunc.kinds.iter().map(|kind| kind.name()).collect();
             json!({ "name": kfunc.name, "args": kfunc.args.len(), "cost": kfunc.cost, "kinds": kinds })
         };
-        let helpers: Vec<_> = HELPERS.iter().map(helper).collect();
+        let helpers: Vec<_> = HELPERS.iter().filter(|helper| helper.id != UNRESOLVED).map(helper).collect();
         let kfuncs: Vec<_> = KFUNCS.iter().map(kfunc).collect();
         let maps: Vec<_> = MAP_TYPES.iter().map(map).collect();
         write_json(out, &json!({ "helpers": helpers, "kernel_functions": kfuncs, "maps": maps }))?;
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["id", "helper", "args", "cost", "programs"]);
-    for helper in HELPERS {
+    // What stands in for a function that a program does without is none.
+    for helper in HELPERS.iter().filter(|helper| helper.id != UNRESOLVED) {
         let [name, args, cost, kinds] = cells(helper);
         table.row([helper.id.to_string(), name, args, cost, kinds]);
     }

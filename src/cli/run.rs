@@ -77,7 +77,8 @@ const FORMS: &str = "Elements of maps: [{\"key\": \"0a000001\", \"value\": 7}, {
                      {\"key\": 0, \"program\": \"backend\"}]; bytes are hexadecimal digits, a little-endian number, or a \
                      list of bytes. What bpftool map dump -j prints is taken too, of other numbers of processors the values of the first; and \
                      what --dump-maps writes, without NAME= for all maps of it.\n\n\
-                     Frames: 14 to 3520 bytes; what a capture has of other lengths is skipped and counted.\n\n\
+                     Frames: 14 to 3520 bytes, for tc programs 3712, for XDP programs that take fragments 73152; what a capture has of
+                     other lengths is skipped and counted.\n\n\
                      Contexts are little-endian fields of 4 bytes; fewer bytes are taken with zeros behind them. xdp_md: \
                      data (bytes of metadata before the frame), data_end (bytes of the input, 0 for its length), \
                      data_meta (0), ingress_ifindex, rx_queue_index. __sk_buff (struct in linux/bpf.h): mark, priority, \

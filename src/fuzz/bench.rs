@@ -390,7 +390,10 @@ fn fill(map: &dyn Map, elements: &Elements) -> Result<(), Errno> {
             map.host_update(&index.to_ne_bytes(), &zero, 0)?;
         }
     } else if is_hash(def.kind) {
-        while let Ok(key) = map.next_key(None) {
+        // Each key is asked for behind the last: from the start, an empty table of many buckets is searched every time.
+        let mut next = map.next_key(None);
+        while let Ok(key) = next {
+            next = map.next_key(Some(&key));
             map.delete(&key)?;
         }
     }

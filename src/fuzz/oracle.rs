@@ -162,7 +162,9 @@ impl Oracle {
                 map.update(&index.to_ne_bytes(), &zero, 0)?;
             }
         } else if is_hash(def.kind) {
-            while let Ok(key) = map.next_key(None) {
+            let mut next = map.next_key(None);
+            while let Ok(key) = next {
+                next = map.next_key(Some(&key));
                 map.delete(&key)?;
             }
         }

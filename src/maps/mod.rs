@@ -339,9 +339,12 @@ pub trait Map: Send + Sync + std::fmt::Debug {
     fn host_lookup_and_delete_batch(&self, count: usize) -> Result<Batch, Errno> {
         batch::check(self.def().kind, Doing::LookupAndDelete)?;
         let mut batch = Batch::default();
+        let mut next = self.next_key(None);
         while batch.elements.len() < count
-            && let Ok(key) = self.next_key(None)
+            && let Ok(key) = next
         {
+            // Behind this one, as long as it is there: the buckets before it need not be searched again.
+            next = self.next_key(Some(&key));
             // Where a program was faster, there is one less.
             if let Ok(value) = self.host_lookup_and_delete(&key) {
                 batch.elements.push((key, value));

@@ -436,11 +436,13 @@ impl Effects {
 
     /// The stack bytes that an access touches; `None` where it is no access to a known place of the frame.
     fn place(&mut self, base: Fact, off: i16, size: Size) -> Option<Bytes> {
-        let bytes = match base {
-            Fact::Clean | Fact::Word | Fact::Const(_) => return None,
-            Fact::Stack(offset) => Bytes::range(offset + i64::from(off), size.len().into()),
-            Fact::Tainted => None,
-        };
+        if !base.is_stack() {
+            return None;
+        }
+        // The same question that decides how the access is compiled: an access by a pointer that lies outside the frame is
+        // made in memory, wherever it leads, so nothing may live elsewhere.
+        let at = frame_offset(base, off, size.len());
+        let bytes = at.and_then(|at| Bytes::range(at.into(), size.len().into()));
         self.wild |= bytes.is_none();
         bytes
     }
@@ -582,6 +584,8 @@ mod tests {
             "r0 = *(u32 *)(r10 - 2)\nexit",
             "r0 = r10\nexit",
             "r1 = r10\ncall f\nexit\nf:\nr0 = 0\nexit",
+            "*(u64 *)(r10 - 8) = 42\nr3 = r10\nr3 += 8\nr0 = *(u64 *)(r3 - 16)\nexit",
+            "r3 = r10\nr3 += -600\n*(u64 *)(r3 + 592) = 7\nr0 = *(u64 *)(r10 - 8)\nexit",
             "if r1 == 0 goto skip\nr1 = r10\nskip:\nr0 = *(u8 *)(r1 - 1)\nexit",
         ] {
             assert!(facts(text).effects.wild, "{text}");

@@ -178,6 +178,20 @@ fn stack_bytes_that_were_never_written_are_zero_whatever_lay_there() {
 }
 
 #[test]
+fn a_stack_pointer_that_left_the_frame_finds_there_what_was_stored() {
+    for (text, expected) in [
+        ("*(u64 *)(r10 - 8) = 42\nr3 = r10\nr3 += 8\nr0 = *(u64 *)(r3 - 16)\nexit", 42),
+        ("*(u64 *)(r10 - 8) = 42\nr3 = r10\nr3 += -600\n*(u64 *)(r3 + 592) = 7\nr0 = *(u64 *)(r10 - 8)\nexit", 7),
+        (
+            "*(u64 *)(r10 - 8) = 42\nr3 = r10\nr3 += 8\nr4 = 1\nlock *(u64 *)(r3 - 16) += r4\nr0 = *(u64 *)(r10 - 8)\nexit",
+            43,
+        ),
+    ] {
+        assert_eq!(run(text).r0, expected, "{text}");
+    }
+}
+
+#[test]
 fn lookups_in_arrays_give_what_the_helper_gives() {
     for kind in [MapKind::ARRAY, MapKind::PERCPU_ARRAY] {
         let world = world();
