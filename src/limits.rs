@@ -115,6 +115,14 @@ pub const LOCK_WORK: u64 = 1 << 20;
 pub const RUN_RECORDS_MAX: usize = 32;
 /// Entries of an array up to which a dump shows those that are zero.
 pub const DUMP_ZEROS_MAX: u32 = 1 << 16;
+/// Bytes of a symbol's name that is looked for among types: as in the kernel (`KSYM_NAME_LEN`).
+pub const SYMBOL_NAME_LEN_MAX: usize = 512;
+/// Weight of a key or value as JSON by its type, about the bytes of the text; parts that are heavier are digits.
+pub const TYPED_WEIGHT_MAX: usize = 256 << 10;
+/// Structures, unions and arrays in each other that are shown by their types; those further in are digits.
+pub const TYPED_DEPTH_MAX: usize = 32;
+/// Weight of all elements of a map by their types in one dump; those behind have their digits alone.
+pub const TYPED_DUMP_WEIGHT_MAX: usize = 256 << 20;
 /// Differences from the kernel that a comparison tells of each mode; the rest are counted.
 pub const DIFFERENCES_MAX: usize = 16;
 /// Timers of a host's programs.

@@ -7,7 +7,7 @@
 
 use super::Defect;
 use super::file::text;
-use crate::limits::{BTF_TYPES_MAX, MAPS_MAX};
+use crate::limits::{BTF_TYPES_MAX, MAPS_MAX, SYMBOL_NAME_LEN_MAX};
 
 /// Most links that are followed from a type to what it means.
 const CHAIN_MAX: usize = 64;
@@ -36,7 +36,7 @@ pub struct Member {
 pub struct SectionVar {
     /// Its [`Kind::Var`].
     pub var: TypeId,
-    /// Offset into the section; 0 where only the symbol table tells.
+    /// Offset into the section; in an object, as its symbol table tells.
     pub offset: u32,
     /// Bytes.
     pub len: u32,
@@ -235,8 +235,10 @@ impl Btf {
         text(&self.strings, offset as usize).unwrap_or("")
     }
 
-    /// The text at an offset of the strings where it has at most `len_max` bytes, found without reading past them.
-    pub(super) fn short_text(&self, offset: u32, len_max: usize) -> Option<&str> {
+    /// The text at an offset of the strings where it has at most `len_max` bytes, found without reading past them; `None`
+    /// where it is longer or no text.
+    #[must_use]
+    pub fn short_text(&self, offset: u32, len_max: usize) -> Option<&str> {
         let rest = self.strings.get(offset as usize..)?;
         let end = rest.iter().take(len_max + 1).position(|byte| *byte == 0)?;
         std::str::from_utf8(&rest[..end]).ok()
@@ -366,6 +368,26 @@ impl Btf {
         }
         let parts = [word, self.name(id), &stars];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ") + &counts
+    }
+
+    /// Says where variables lie in their sections. `offset_of` gets these types, the name of the section, that of the variable
+    /// and what the types say of it; what it does not know stays as it is, and so does what has too long a name.
+    pub(super) fn place_vars(&mut self, mut offset_of: impl FnMut(&Self, &str, &str, &SectionVar) -> Option<u32>) {
+        for id in self.sections.clone() {
+            let index = id.0 as usize - 1;
+            let Kind::DataSec { vars, .. } = &mut self.types[index].kind else { continue };
+            let mut placed = std::mem::take(vars);
+            let own = &*self;
+            if let Some(section) = own.short_text(own.types[index].name, SYMBOL_NAME_LEN_MAX) {
+                for var in &mut placed {
+                    let name = own.get(var.var).and_then(|found| own.short_text(found.name, SYMBOL_NAME_LEN_MAX));
+                    let offset = name.and_then(|name| offset_of(own, section, name, var));
+                    var.offset = offset.unwrap_or(var.offset);
+                }
+            }
+            let Kind::DataSec { vars, .. } = &mut self.types[index].kind else { continue };
+            *vars = placed;
+        }
     }
 
     /// The variables of a section.

@@ -69,6 +69,22 @@ pub(super) struct Externs<'a> {
     section_type: Option<TypeId>,
 }
 
+/// Puts the variables of the configuration where its map has them.
+pub(super) fn place(btf: &mut Btf) {
+    let mut end = 0;
+    btf.place_vars(|btf, section, _, var| {
+        let len = btf.len_of(var.var).filter(|_| section == CONFIGURATION)? as usize;
+        let start = start_behind(end);
+        end = start.saturating_add(len);
+        u32::try_from(start).ok()
+    });
+}
+
+/// Where the variable behind one that ends there begins.
+fn start_behind(end: usize) -> usize {
+    end.next_multiple_of(8)
+}
+
 impl<'a> Externs<'a> {
     pub(super) fn read(btf: Option<&'a Btf>, settings: &Settings) -> Result<Self, Defect> {
         let mut externs = Self { by_name: HashMap::new(), contents: Vec::new(), section_type: None };
@@ -91,7 +107,7 @@ impl<'a> Externs<'a> {
     fn add(&mut self, btf: &Btf, name: &'a str, id: TypeId, settings: &Settings) -> Result<(), Defect> {
         let wrong = |what| Defect::Configuration { name: name.to_owned(), what };
         let len = btf.len_of(id).ok_or_else(|| wrong("its type has no length"))? as usize;
-        let start = self.contents.len().next_multiple_of(8);
+        let start = start_behind(self.contents.len());
         let end = start.checked_add(len).filter(|end| *end <= CONFIGURATION_LEN_MAX);
         self.contents.resize(end.ok_or_else(|| wrong("the variables before it are too long"))?, 0);
         let said = settings.configuration.iter().rfind(|(said, _)| said == name).map(|(_, value)| value.as_str());

@@ -1,6 +1,9 @@
 //! A map as an object defines it: its definition and what it holds at first.
 
-use super::btf::TypeId;
+use std::sync::Arc;
+
+use super::Object;
+use super::btf::{Btf, TypeId};
 use crate::maps::MapDef;
 
 /// Whether a map is shared by name with other objects.
@@ -48,6 +51,27 @@ impl ObjectMap {
             key_type: None,
             value_type: None,
         }
+    }
+}
+
+/// The types of a map's keys and values.
+#[derive(Clone, Debug)]
+pub struct MapTypes {
+    /// The types of the object.
+    pub btf: Arc<Btf>,
+    /// That of a key, where the object says it.
+    pub key: Option<TypeId>,
+    /// That of a value, where the object says it; of the section, for variables.
+    pub value: Option<TypeId>,
+}
+
+impl Object {
+    /// The types of one of its maps; `None` where the object says neither that of a key nor that of a value.
+    #[must_use]
+    pub fn map_types(&self, map: &ObjectMap) -> Option<MapTypes> {
+        let (key, value) = (map.key_type, map.value_type);
+        let btf = self.btf.as_ref().filter(|_| key.is_some() || value.is_some())?;
+        Some(MapTypes { btf: Arc::clone(btf), key, value })
     }
 }
 

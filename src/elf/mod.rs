@@ -27,7 +27,7 @@ mod value;
 mod variables;
 
 pub use error::{Defect, ObjectError};
-pub use map::{ObjectMap, Pinning};
+pub use map::{MapTypes, ObjectMap, Pinning};
 pub use settings::{KindSetting, SettingError, Settings};
 pub use variables::Variable;
 
@@ -122,7 +122,11 @@ impl Object {
 
     fn read(name: &str, bytes: &[u8], settings: &Settings) -> Result<Self, Defect> {
         let file = ElfFile::read(bytes)?;
-        let btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;
+        let mut btf = file.section(".BTF").map(|(_, section)| Btf::read(section.bytes)).transpose()?;
+        if let Some(btf) = &mut btf {
+            variables::place(&file, btf);
+            externs::place(btf);
+        }
         let mut placed = btf_maps::maps(&file, btf.as_ref())?;
         placed.extend(legacy_maps::maps(&file)?);
         placed.extend(variables::maps(&file, btf.as_ref())?);

@@ -2,8 +2,10 @@
 //!
 //! Source: libbpf's `bpf_object__init_internal_map`.
 
+use std::collections::HashMap;
+
 use super::btf::{Btf, Kind};
-use super::file::{ElfFile, Section};
+use super::file::{ElfFile, Home, Section, SymbolKind};
 use super::map::{ObjectMap, PlacedMap};
 use super::{Defect, Object};
 use crate::limits::{MAP_BYTES_MAX, MAPS_MAX};
@@ -38,6 +40,21 @@ impl Object {
         };
         vars.iter().map(variable).collect()
     }
+}
+
+/// Puts variables where the symbol table has them: compilers leave the types without the places of those that other files
+/// may refer to (libbpf's `btf_fixup_datasec`).
+pub(super) fn place(file: &ElfFile<'_>, btf: &mut Btf) {
+    let mut places = HashMap::<(&str, &str), u32>::new();
+    for symbol in &file.symbols {
+        if let (Home::Section(section), SymbolKind::Variable) = (symbol.home, symbol.kind)
+            && let Some(section) = file.sections.get(section)
+            && let Ok(offset) = u32::try_from(symbol.value)
+        {
+            places.entry((section.name, symbol.name)).or_insert(offset);
+        }
+    }
+    btf.place_vars(|_, section, var, _| places.get(&(section, var)).copied());
 }
 
 /// The maps behind `.data*`, `.bss*` and `.rodata*`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crossbeam::epoch;
 
 use super::{LinkError, Linked, Loaded};
-use crate::elf::{Object, ObjectError, ObjectMap, Pinning};
+use crate::elf::{MapTypes, Object, ObjectError, ObjectMap, Pinning};
 use crate::maps::{self, Entry, Errno, Found, Map, MapDef, MapError, MapId, ProgramArray, Slot, Use};
 use crate::run::World;
 
@@ -128,6 +128,8 @@ pub struct Instance {
     programs: Vec<Arc<Loaded>>,
     refused: Vec<RefusedProgram>,
     maps: Vec<(MapId, Arc<dyn Map>)>,
+    /// The types of the maps' keys and values, in their order.
+    map_types: Vec<Option<MapTypes>>,
     /// The maps' places in the world's table, which the programs keep as well.
     entries: Arc<[Arc<Entry>]>,
     /// Its uses of the maps, which the programs do not keep.
@@ -168,7 +170,8 @@ impl Instance {
                 }
             }
         }
-        let instance = Self { name: object.name.clone(), programs, refused, maps, entries, _uses: uses };
+        let map_types = object.maps.iter().map(|map| object.map_types(map)).collect();
+        let instance = Self { name: object.name.clone(), programs, refused, maps, map_types, entries, _uses: uses };
         // A shared map of maps is as who made it filled it, as with libbpf; a shared program array gets our programs.
         for ((map, (_, made)), found) in object.maps.iter().zip(&instance.maps).zip(found) {
             if found == Found::Made {
@@ -277,6 +280,13 @@ impl Instance {
     #[must_use]
     pub fn maps(&self) -> &[(MapId, Arc<dyn Map>)] {
         &self.maps
+    }
+
+    /// The types of keys and values of one of its maps, where the object says them.
+    #[must_use]
+    pub fn map_types(&self, map: MapId) -> Option<&MapTypes> {
+        let place = self.maps.iter().position(|(id, _)| *id == map)?;
+        self.map_types[place].as_ref()
     }
 
     /// The entries of its maps in the world's table, in the object's order.
