@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::asking::write_json;
 use super::table::counted;
 use super::{CliError, Exit, Form, Out, object_file};
+use crate::elf::btf::Kind;
 use crate::elf::{Object, ObjectMap, Pinning, Variable};
 use crate::flow::Hook;
 use crate::helpers;
@@ -101,7 +102,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         writeln!(out, "program {} (section {}): refused: {}", refused.name, refused.section, refused.reason)?;
     }
     for map in &object.maps {
-        write_map(map, out)?;
+        write_map(object_types(&object, map), map, out)?;
         for Variable { name, type_text, len } in object.variables(map) {
             writeln!(out, "  variable {name}: {type_text}, {}", counted(len.into(), "byte"))?;
         }
@@ -159,15 +160,27 @@ fn write_needs(program: &Program, out: Out<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn write_map(map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
+/// The types of a map's keys and values as C writes them; none for variables, which are listed with theirs.
+fn object_types(object: &Object, map: &ObjectMap) -> [Option<String>; 2] {
+    let btf = object.btf.as_ref();
+    [map.key_type, map.value_type].map(|id| {
+        let (btf, id) = btf.zip(id)?;
+        (!matches!(btf.kind(id), Kind::DataSec { .. })).then(|| btf.type_text(id))
+    })
+}
+
+fn write_map([key, value]: [Option<String>; 2], map: &ObjectMap, out: Out<'_>) -> Result<(), CliError> {
+    let named = |name: Option<String>| name.map(|name| format!(" ({name})")).unwrap_or_default();
     let def = &map.def;
     write!(
         out,
-        "map {} ({}): key {}, value {}, {}, flags {:#x}",
+        "map {} ({}): key {}{}, value {}{}, {}, flags {:#x}",
         def.name,
         def.kind,
         counted(def.key_len.into(), "byte"),
+        named(key),
         counted(def.value_len.into(), "byte"),
+        named(value),
         if def.max_entries == 1 { "1 entry".to_owned() } else { format!("{} entries", def.max_entries) },
         def.flags
     )?;
@@ -211,11 +224,14 @@ fn as_json(object: &Object, trial: &Trial) -> Value {
     };
     let map = |map: &ObjectMap| {
         let entries = map.slots.iter().chain(&map.inner_maps);
+        let [key_type, value_type] = object_types(object, map);
         json!({
             "name": map.def.name,
             "type": map.def.kind.to_string(),
             "key_len": map.def.key_len,
             "value_len": map.def.value_len,
+            "key_type": key_type,
+            "value_type": value_type,
             "max_entries": map.def.max_entries,
             "flags": map.def.flags,
             "frozen": map.frozen,

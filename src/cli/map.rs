@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::asking::{typed, write_json};
 use super::prog::object_named;
@@ -192,8 +192,20 @@ fn write_elements(elements: &[Element], form: &Form, out: Out<'_>) -> Result<Exi
                 }
             }
         }
+        if let Some(formatted) = element.formatted.as_ref().filter(|formatted| says_more(formatted)) {
+            writeln!(out, "    {formatted}")?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Whether a key or value by its type is more than a number.
+fn says_more(formatted: &Value) -> bool {
+    let mut parts = formatted.as_object().into_iter().flatten();
+    parts.any(|(part, value)| match value.as_array() {
+        Some(values) if part == "values" => !values.iter().all(Value::is_number),
+        _ => !value.is_number(),
+    })
 }
 
 /// Digits two by two, as bpftool shows them.
@@ -320,6 +332,7 @@ mod tests {
             values: Vec::new(),
             program: None,
             map: None,
+            formatted: None,
         };
         ElementsView { elements: keys.into_iter().map(element).collect(), next: next.map(digits) }
     }

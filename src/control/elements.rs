@@ -4,9 +4,10 @@
 
 use super::Refusal;
 use super::view::ElementsView;
+use crate::elf::MapTypes;
 use crate::limits::{API_ELEMENTS_LEN_MAX, API_ELEMENTS_MAX, API_SLOTS_MAX};
 use crate::maps::{Errno, Map, ProgramArray};
-use crate::report::{Element, from_hex, to_hex};
+use crate::report::{Element, Typing, from_hex, to_hex};
 
 /// Reads the digits of a key.
 pub(super) fn key(map: &dyn Map, digits: &str) -> Result<Vec<u8>, Refusal> {
@@ -24,13 +25,14 @@ fn bytes(place: &str, map: &dyn Map, digits: &str, len: usize) -> Result<Vec<u8>
 }
 
 /// The elements behind the key `after`, from the first on for `None`. There may be none of them and yet more behind.
-pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, Refusal> {
+pub(super) fn part(map: &dyn Map, types: Option<&MapTypes>, after: Option<&[u8]>) -> Result<ElementsView, Refusal> {
     if let Some(array) = map.as_program_array() {
         let first = after.map(|key| index(map, key)).transpose()?.map_or(0, |index| index.saturating_add(1));
         return Ok(part_of_slots(array, first));
     }
     let mut elements = Vec::new();
     let mut len = 0;
+    let mut typing = Typing::new(types, usize::MAX);
     let mut last = after.map(<[u8]>::to_vec);
     for _ in 0..API_ELEMENTS_MAX {
         let next = match map.next_key(last.as_deref()) {
@@ -41,14 +43,14 @@ pub(super) fn part(map: &dyn Map, after: Option<&[u8]>) -> Result<ElementsView, 
         match map.host_lookup(&next) {
             Ok(value) => {
                 len += next.len() + value.len();
-                elements.push(Element::of_value(map, &next, &value));
+                elements.push(Element::of_value(map, &mut typing, &next, &value));
             }
             // A program deleted it meanwhile.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(refusal(map, "reading", errno)),
         }
         last = Some(next);
-        if len >= API_ELEMENTS_LEN_MAX {
+        if len.saturating_add(typing.weight()) >= API_ELEMENTS_LEN_MAX {
             break;
         }
     }
@@ -74,7 +76,7 @@ fn part_of_slots(array: &ProgramArray, first: u32) -> ElementsView {
 }
 
 /// The element with this key.
-pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<Element, Refusal> {
+pub(super) fn lookup(map: &dyn Map, types: Option<&MapTypes>, key: &[u8]) -> Result<Element, Refusal> {
     if let Some(array) = map.as_program_array() {
         let guard = crossbeam::epoch::pin();
         let at = index(map, key)?;
@@ -83,7 +85,7 @@ pub(super) fn lookup(map: &dyn Map, key: &[u8]) -> Result<Element, Refusal> {
         return Ok(Element::of_slot(at, slot));
     }
     let value = map.host_lookup(key).map_err(|errno| refusal(map, "reading", errno))?;
-    Ok(Element::of_value(map, key, &value))
+    Ok(Element::of_value(map, &mut Typing::new(types, usize::MAX), key, &value))
 }
 
 /// The flags of an update, by their word.

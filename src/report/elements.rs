@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::hexadecimal::to_hex;
-use crate::limits::{DUMP_ZEROS_MAX, MAP_KEY_LEN_MAX};
+use super::typed::Typing;
+use crate::elf::MapTypes;
+use crate::limits::{DUMP_ZEROS_MAX, MAP_KEY_LEN_MAX, TYPED_DUMP_WEIGHT_MAX};
 use crate::maps::{Map, MapKind, Slot};
 use crate::vm::Instance;
 
@@ -27,17 +29,22 @@ pub struct Element {
     /// The name of the map in it, of a map of maps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub map: Option<String>,
+    /// Key and value by their types, where the object says them: for reading alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub formatted: Option<Value>,
 }
 
 impl Element {
     /// An element with the value that [`Map::host_lookup`] gave.
     #[must_use]
-    pub fn of_value(map: &dyn Map, key: &[u8], value: &[u8]) -> Self {
+    pub fn of_value(map: &dyn Map, typing: &mut Typing<'_>, key: &[u8], value: &[u8]) -> Self {
         let def = map.def();
         if let Some(outer) = map.as_map_of_maps() {
             let inner = outer.inner(key).ok().map(|inner| inner.map().def().name.clone());
-            return Self { key: to_hex(key), value: None, values: Vec::new(), program: None, map: inner };
+            let formatted = typing.element(def, key, None);
+            return Self { key: to_hex(key), value: None, values: Vec::new(), program: None, map: inner, formatted };
         }
+        let formatted = typing.element(def, key, Some(value));
         let (len, stride) = (def.value_len as usize, usize::try_from(def.value_stride()).unwrap_or(usize::MAX));
         let (value, values) = if def.kind.is_per_worker() && stride > 0 {
             let each = value.chunks(stride).map(|value| to_hex(value.get(..len).unwrap_or(value)));
@@ -45,21 +52,22 @@ impl Element {
         } else {
             (Some(to_hex(value)), Vec::new())
         };
-        Self { key: to_hex(key), value, values, program: None, map: None }
+        Self { key: to_hex(key), value, values, program: None, map: None, formatted }
     }
 
     /// A slot of a program array.
     #[must_use]
     pub fn of_slot(index: u32, slot: &Slot) -> Self {
         let key = to_hex(&index.to_le_bytes());
-        Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()), map: None }
+        Self { key, value: None, values: Vec::new(), program: Some(slot.name.clone()), map: None, formatted: None }
     }
 }
 
 /// All elements of a map, but for the zeros of an array of more than [`DUMP_ZEROS_MAX`]: those of hashes and tries by key, those of arrays by index, those of queues and stacks from the
 /// one that went in first. The records of a ring buffer are taken out of it; nobody else may use a queue or stack meanwhile.
+/// Elements are shown by `types` too, up to [`TYPED_DUMP_WEIGHT_MAX`].
 #[must_use]
-pub fn dump(map: &dyn Map) -> Value {
+pub fn dump(map: &dyn Map, types: Option<&MapTypes>) -> Value {
     let def = map.def();
     if let Some(ring) = map.as_ring_buffer() {
         let mut records = Vec::new();
@@ -81,14 +89,15 @@ pub fn dump(map: &dyn Map) -> Value {
             "lost": buffer.lost(),
         });
     }
+    let mut typing = Typing::new(types, TYPED_DUMP_WEIGHT_MAX);
     let elements = if let Some(array) = map.as_program_array() {
         let guard = crossbeam::epoch::pin();
         let slots = (0..array.slot_count()).filter_map(|index| Some((index, array.slot(index, &guard)?)));
         slots.map(|(index, slot)| Element::of_slot(index, slot)).collect()
     } else if def.key_len == 0 {
-        queued(map)
+        queued(map, &mut typing)
     } else if def.key_len <= MAP_KEY_LEN_MAX {
-        walked(map)
+        walked(map, &mut typing)
     } else {
         Vec::new()
     };
@@ -101,7 +110,7 @@ pub fn dump(map: &dyn Map) -> Value {
     })
 }
 
-fn walked(map: &dyn Map) -> Vec<Element> {
+fn walked(map: &dyn Map, typing: &mut Typing<'_>) -> Vec<Element> {
     let def = map.def();
     let is_array = [MapKind::ARRAY, MapKind::PERCPU_ARRAY].contains(&def.kind);
     // Zeros are what an array holds anyhow, and a large one is mostly zeros.
@@ -115,7 +124,7 @@ fn walked(map: &dyn Map) -> Vec<Element> {
         if let Ok(value) = map.host_lookup(&at)
             && !(leaves_zeros_out && value.iter().all(|byte| *byte == 0))
         {
-            elements.push(Element::of_value(map, &at, &value));
+            elements.push(Element::of_value(map, typing, &at, &value));
         }
         key = map.next_key(Some(&at)).ok();
     }
@@ -132,7 +141,7 @@ pub fn sort(kind: MapKind, elements: &mut [Element]) {
 }
 
 /// The values of a queue or stack: taken out, and put back in the same order.
-fn queued(map: &dyn Map) -> Vec<Element> {
+fn queued(map: &dyn Map, typing: &mut Typing<'_>) -> Vec<Element> {
     let def = map.def();
     let mut value = vec![0; def.value_len as usize];
     let mut values = Vec::new();
@@ -146,13 +155,14 @@ fn queued(map: &dyn Map) -> Vec<Element> {
         // There is room: it was there before.
         let _ = map.push(value, 0);
     }
-    values.iter().map(|value| Element::of_value(map, &[], value)).collect()
+    values.iter().map(|value| Element::of_value(map, typing, &[], value)).collect()
 }
 
 /// All maps of an instance by name, each as [`dump`] gives it.
 #[must_use]
 pub fn dump_all(instance: &Instance) -> Value {
-    instance.maps().iter().map(|(_, map)| (map.def().name.clone(), dump(map.as_ref()))).collect()
+    let dumped = |id, map: &dyn Map| (map.def().name.clone(), dump(map, instance.map_types(id)));
+    instance.maps().iter().map(|(id, map)| dumped(*id, map.as_ref())).collect()
 }
 
 #[cfg(test)]
@@ -169,7 +179,7 @@ mod tests {
             let def = MapDef { name, kind, key_len: 4, value_len: 1, max_entries, ..MapDef::default() };
             let map = maps::create(&def, world.map_env()).expect("room");
             map.host_update(&7u32.to_le_bytes(), &[1], 0).expect("an element");
-            let dumped = dump(map.as_ref());
+            let dumped = dump(map.as_ref(), None);
             assert_eq!(dumped["elements"].as_array().map(Vec::len), Some(shown), "{max_entries}");
         }
     }

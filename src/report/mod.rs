@@ -11,6 +11,7 @@ mod preset;
 mod tally;
 mod test_context;
 mod test_run;
+mod typed;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
 pub use diff::{Diff, DiffError, Difference, ModeDiff, diff};
@@ -21,3 +22,4 @@ pub use preset::{Preset, PresetError};
 pub use tally::RunTally;
 pub use test_context::ContextError;
 pub use test_run::{RunError, RunRequest, TestRun, try_load};
+pub use typed::{Typing, by_type};

@@ -334,7 +334,7 @@ mod tests {
     }
 
     fn elements((instance, _): &(Instance, Arc<World>), map: &str) -> String {
-        dump(instance.map(map).expect("a map").as_ref())["elements"].to_string()
+        dump(instance.map(map).expect("a map").as_ref(), None)["elements"].to_string()
     }
 
     #[test]

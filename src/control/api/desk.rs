@@ -10,6 +10,7 @@ use crate::control::Refusal;
 use crate::control::journal::Journal;
 use crate::control::source::Sending;
 use crate::control::view::EventsView;
+use crate::elf::MapTypes;
 use crate::flow::{Host, InstanceId};
 use crate::maps::{Entry, Map, MapId};
 use crate::vm::{Instance, Loaded};
@@ -138,7 +139,8 @@ impl Desk {
         let own = |(object, instance): (InstanceId, Arc<Instance>), is_meant: &dyn Fn(MapId, &dyn Map) -> bool| {
             let entry = instance.entries().iter().find(|entry| is_meant(entry.id(), entry.map().as_ref()))?;
             let (object_name, id, map) = (instance.name().to_owned(), entry.id(), Arc::clone(entry.map()));
-            Some(FoundMap { object, object_name, id, map, entry: Arc::clone(entry) })
+            let types = instance.map_types(id).cloned();
+            Some(FoundMap { object, object_name, id, map, types, entry: Arc::clone(entry) })
         };
         let found = match name.rsplit_once('/') {
             Some((object, name)) => own(self.object(object)?, &|_, map| map.def().name == name),
@@ -159,6 +161,8 @@ pub(super) struct FoundMap {
     pub(super) object_name: String,
     pub(super) id: MapId,
     pub(super) map: Arc<dyn Map>,
+    /// The types of its keys and values, where the object says them.
+    pub(super) types: Option<MapTypes>,
     /// Its place in the host's table, by which it is put into maps of maps.
     pub(super) entry: Arc<Entry>,
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Desk;
+use super::desk::FoundMap;
 use crate::control::view::MapView;
 use crate::control::{Body, Call, Refusal, Route, elements};
 use crate::flow::{HostError, InstanceId};
@@ -56,9 +57,9 @@ pub(super) const ELEMENTS: Route<Desk> = Route {
 };
 
 fn all(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?.map;
+    let FoundMap { map, types, .. } = desk.map(call.param("map"))?;
     let after = call.query("after").map(|digits| elements::key(&*map, digits)).transpose()?;
-    Ok(json!(elements::part(&*map, after.as_deref())?))
+    Ok(json!(elements::part(&*map, types.as_ref(), after.as_deref())?))
 }
 
 pub(super) const LOOKUP: Route<Desk> = Route {
@@ -70,9 +71,9 @@ pub(super) const LOOKUP: Route<Desk> = Route {
 };
 
 fn lookup(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let map = desk.map(call.param("map"))?.map;
+    let FoundMap { map, types, .. } = desk.map(call.param("map"))?;
     let key = elements::key(&*map, call.param("key"))?;
-    Ok(json!(elements::lookup(&*map, &key)?))
+    Ok(json!(elements::lookup(&*map, types.as_ref(), &key)?))
 }
 
 pub(super) const UPDATE: Route<Desk> = Route {

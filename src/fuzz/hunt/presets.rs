@@ -20,7 +20,7 @@ pub(super) fn changed(instance: &Instance, dice: &mut Dice) -> Option<String> {
         let kinds = [MapKind::ARRAY, MapKind::HASH, MapKind::LRU_HASH];
         let is_plain = def.lock_offset.is_none() && def.timer_offset.is_none() && def.value_len <= VALUE_LEN_MAX;
         if kinds.contains(&def.kind) && is_plain && dice.once_in(2) && change(map.as_ref(), dice) {
-            dumps.insert(def.name.clone(), dump(map.as_ref()));
+            dumps.insert(def.name.clone(), dump(map.as_ref(), None));
         }
     }
     (!dumps.is_empty()).then(|| Value::Object(dumps).to_string())

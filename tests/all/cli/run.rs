@@ -243,7 +243,7 @@ fn an_object_is_listed_and_its_programs_are_printed() {
     for line in [
         "license Dual MIT/GPL\n",
         "program firewall (xdp, section xdp): ",
-        "map blocklist (lpm_trie): key 8 bytes, value 8 bytes, 1024 entries, flags 0x1\n",
+        "map blocklist (lpm_trie): key 8 bytes (struct prefix), value 8 bytes (__u64), 1024 entries, flags 0x1\n",
         "map .rodata (array): key 4 bytes, value 4 bytes, 1 entry, flags 0x80, read-only\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
@@ -275,7 +275,10 @@ fn what_is_said_of_an_object_reaches_it() {
     let (code, out, _) = wrong(&["--map-size", "blocklist=77", "--type", "firewall=tc"]);
     assert_eq!(code, 0);
     assert!(out.contains("program firewall (tc, section xdp): "), "{out}");
-    assert!(out.contains("map blocklist (lpm_trie): key 8 bytes, value 8 bytes, 77 entries"), "{out}");
+    assert!(
+        out.contains("map blocklist (lpm_trie): key 8 bytes (struct prefix), value 8 bytes (__u64), 77 entries"),
+        "{out}"
+    );
     for (args, code, text) in [
         (["--type", "x"], 2, "--type \"x\": no such kind of program; write [NAME=]xdp, tc, socket or flow_dissector"),
         (["--const", "x"], 2, "--const \"x\": names no thing or no value; write NAME=VALUE"),
