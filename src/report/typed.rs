@@ -247,7 +247,8 @@ impl Reader<'_> {
         self.claim(values.len() / VALUE_WEIGHT)?;
         let of_value = |value: &EnumValue| low_bits(u128::from(value.value.cast_unsigned()), bit_count);
         let Some(found) = values.iter().find(|value| of_value(value) == bits) else {
-            let is_signed = values.iter().any(|value| value.value < 0);
+            // Not every compiler says the sign of 32 bits; bpftool takes them as signed.
+            let is_signed = bit_count == 32 || values.iter().any(|value| value.value < 0);
             return integer(bits, bit_count, if is_signed { SIGNED } else { 0 });
         };
         let name = self.btf.short_text(found.name, SYMBOL_NAME_LEN_MAX)?;

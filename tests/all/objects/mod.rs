@@ -8,6 +8,7 @@ mod dialects;
 mod hostile;
 mod instances;
 mod outside;
+mod typed;
 
 pub(crate) use builder::{Builder, Names};
 
