@@ -10,7 +10,7 @@ use crate::arguments::Care;
 use crate::bench::Lane;
 use crate::clock::{self, median};
 use crate::engine::Absent;
-use crate::machine::{Bench, Machine, in_bursts};
+use crate::machine::{Bench, Machine};
 
 /// Nanoseconds a run of the empty program in fast mode.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(crate) fn measure(empty: &Lane, care: Care) -> Result<Entry, Absent> {
     machine.time_turns(RUNS);
     for _ in 0..rounds {
         let (reset, _) = clock::window(pieces, || {
-            clock::sample(RUNS, || in_bursts(RUNS, || black_box(&mut bench.run).reset(FUEL_DEFAULT)))
+            clock::sample(RUNS, || bench.in_bursts(RUNS, |bench| black_box(&mut bench.run).reset(FUEL_DEFAULT)))
         });
         let (whole, _) = clock::window(pieces, || clock::sample(RUNS, || machine.run(RUNS)));
         let (turn, _) = clock::window(pieces, || machine.time_turns(RUNS));

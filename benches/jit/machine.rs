@@ -6,7 +6,6 @@
 use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
-use crossbeam::epoch;
 use kumite::cage::Region;
 use kumite::flow::Judge;
 use kumite::limits::{BURST_MAX, FUEL_DEFAULT, HEADROOM, RUN_CHUNK_LEN, STACK_LEN};
@@ -81,16 +80,17 @@ impl Bench {
         world().cage.read(self.run.window.data.into(), &mut frame).expect("the chunk is guest memory");
         frame
     }
-}
 
-/// Does something `runs` times, in bursts as a worker.
-pub(crate) fn in_bursts(runs: u64, mut one: impl FnMut()) {
-    let mut left = runs;
-    while left > 0 {
-        let burst = left.min(BURST_MAX as u64);
-        let _quiet_after = epoch::pin();
-        (0..burst).for_each(|_| one());
-        left -= burst;
+    /// Does something `runs` times, in bursts as a worker.
+    pub(crate) fn in_bursts(&mut self, runs: u64, mut one: impl FnMut(&mut Self)) {
+        let mut left = runs;
+        while left > 0 {
+            let burst = left.min(BURST_MAX as u64);
+            self.run.begin_burst();
+            (0..burst).for_each(|_| one(self));
+            self.run.end_burst();
+            left -= burst;
+        }
     }
 }
 
@@ -119,10 +119,10 @@ impl Machine {
 
     /// Runs it that often.
     pub(crate) fn run(&mut self, runs: u64) {
-        let (judge, mode, run) = (&*self.judge, self.mode, &mut self.bench.run);
-        in_bursts(runs, || {
-            run.reset(FUEL_DEFAULT);
-            black_box(judge.judge(mode, run));
+        let (judge, mode) = (&*self.judge, self.mode);
+        self.bench.in_bursts(runs, |bench| {
+            bench.run.reset(FUEL_DEFAULT);
+            black_box(judge.judge(mode, &mut bench.run));
         });
     }
 
@@ -130,7 +130,7 @@ impl Machine {
     pub(crate) fn time_turns(&mut self, runs: u64) -> Sample {
         let (judge, mode, bench) = (&*self.judge, self.mode, &mut self.bench);
         clock::sample(runs, || {
-            in_bursts(runs, || {
+            bench.in_bursts(runs, |bench| {
                 bench.aim();
                 black_box(judge.judge(mode, &mut bench.run));
             });

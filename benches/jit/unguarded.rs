@@ -9,7 +9,7 @@ use kumite::vm::jit::{Native, unguarded};
 
 use crate::clock::{self, Sample};
 use crate::engine::{Absent, Answer, Engine};
-use crate::machine::{Bench, in_bursts};
+use crate::machine::Bench;
 use crate::rows::Row;
 
 /// A program in code that keeps less safety.
@@ -43,11 +43,11 @@ impl<K: unguarded::Kept> Engine for Unguarded<K> {
     }
 
     fn time(&mut self, runs: u64) -> Sample {
-        let (native, run) = (&self.native, &mut self.bench.run);
+        let (native, bench) = (&self.native, &mut self.bench);
         clock::sample(runs, || {
-            in_bursts(runs, || {
-                run.reset(FUEL_DEFAULT);
-                black_box(native.run(run));
+            bench.in_bursts(runs, |bench| {
+                bench.run.reset(FUEL_DEFAULT);
+                black_box(native.run(&mut bench.run));
             });
         })
     }
