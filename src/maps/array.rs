@@ -150,6 +150,7 @@ impl Map for Array {
             stride: self.values.stride(),
             count: self.def.max_entries,
             worker_stride: self.values.worker_stride(),
+            frozen: self.values.is_plain().then_some(self.frozen.as_ptr().addr() as u64),
         })
     }
 }

@@ -13,6 +13,8 @@ pub struct ArrayLayout {
     pub count: u32,
     /// Bytes from one worker's values to the next's; 0 where workers share them.
     pub worker_stride: u32,
+    /// Host address of a byte that is not zero once no element may change; `None` where an update is more than a copy.
+    pub frozen: Option<u64>,
 }
 
 /// How a hash finds an element. The steps are those of [`super::hash_table`], with the same words:

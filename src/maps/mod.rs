@@ -199,6 +199,8 @@ pub fn create(def: &MapDef, env: MapEnv<'_>) -> Result<Arc<dyn Map>, MapError> {
 
 /// Bytes of a key up to which the cost of the helper pays for finding it.
 const SHORT_KEY_LEN: u64 = 64;
+/// Bytes of a value that is written within the cost of the helper.
+const SHORT_VALUE_LEN: u64 = 64;
 
 /// A map. Keys and values are byte strings of exactly the lengths of the definition; callers see to that.
 ///
@@ -214,9 +216,10 @@ pub trait Map: Send + Sync + std::fmt::Debug {
         if key_len <= SHORT_KEY_LEN { 0 } else { key_len / 8 }
     }
 
-    /// What changing an element is worth at most, beyond finding it: bytes copied and zeroed, by eights.
+    /// What changing an element is worth at most, beyond finding it: bytes copied and zeroed, by eights; 0 for short values.
     fn update_work(&self) -> u64 {
-        self.def().value_stride() / 8
+        let stride = self.def().value_stride();
+        if stride <= SHORT_VALUE_LEN { 0 } else { stride / 8 }
     }
 
     /// Guest address of the value of `key` for this worker; in a map of maps, the handle of the inner map.

@@ -107,6 +107,11 @@ impl Values {
         }
     }
 
+    /// Whether values are copied whole: they hold no lock and no timer.
+    pub(super) fn is_plain(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Guest address of this worker's value in a place; `None` for a worker that the host does not have.
     #[inline]
     pub(super) fn addr(&self, place: u32, worker: WorkerIndex) -> Option<u32> {

@@ -1,13 +1,15 @@
 //! Which places of a function's frame need not lie in memory.
 //!
 //! A *local* is a place that the function loads and stores always whole, by its own instructions. Its value is a variable of
-//! the translator. What helpers read of it is stored as well; a place that helpers or atomic operations write is none.
+//! the translator. What helpers read of it is stored as well, but for the index of an array's element, which is looked up
+//! or updated without a call; a place that helpers or atomic operations write is none.
 //!
 //! Invariant: only in programs none of whose functions lets a pointer into the stack out of sight.
 
 use std::collections::BTreeMap;
 
 use super::bytes::Bytes;
+use super::elements;
 use super::facts::{Effects, Fact, Facts, State, frame_offset};
 use super::outline::{Outline, helper, is_tail_call};
 use crate::helpers::Arg;
@@ -64,8 +66,8 @@ impl Default for Places {
 impl Places {
     fn note(&mut self, linked: &Linked, state: &State, insn: &Insn) {
         match insn.does {
-            Does::Load(size, _) => self.plainly(state, insn.src, insn, size),
-            Does::Store(size, _) => self.plainly(state, insn.dst, insn, size),
+            Does::Load(size, _) => self.plainly(state, insn.src, insn.off, size),
+            Does::Store(size, _) => self.plainly(state, insn.dst, insn.off, size),
             Does::LoadAcquire(size) => self.otherwise(state, insn.src, insn, size),
             Does::Atomic(size, ..) | Does::Exchange(size) | Does::CompareExchange(size) | Does::StoreRelease(size) => {
                 self.otherwise(state, insn.dst, insn, size);
@@ -74,8 +76,15 @@ impl Places {
                 if is_tail_call(insn) {
                     return;
                 }
-                for (reg, arg, len) in state.touched(linked, helper(insn).args) {
+                let helper = helper(insn);
+                let is_arithmetic = elements::updated(linked, state, helper).is_some()
+                    || elements::looked_up(linked, state, helper).and_then(elements::array).is_some();
+                for (reg, arg, len) in state.touched(linked, helper.args) {
                     let Fact::Stack(offset) = state.reg(reg) else { continue };
+                    if is_arithmetic && let Some(size) = len.and_then(size_of) {
+                        self.plainly(state, reg, 0, size);
+                        continue;
+                    }
                     let bytes = len.and_then(|len| Bytes::range(offset, len)).unwrap_or(Bytes::ALL);
                     let reads = [Arg::MapKey, Arg::MapValue, Arg::MemRead, Arg::MemReadOrNull].contains(&arg);
                     let touched =
@@ -109,8 +118,8 @@ impl Places {
         }
     }
 
-    fn plainly(&mut self, state: &State, base: Reg, insn: &Insn, size: Size) {
-        if let Some(at) = frame_offset(state.reg(base), insn.off, size.len()) {
+    fn plainly(&mut self, state: &State, base: Reg, off: i16, size: Size) {
+        if let Some(at) = frame_offset(state.reg(base), off, size.len()) {
             let known = self.plain.entry(at).or_insert(Some(size));
             *known = known.filter(|known| *known == size);
         }
@@ -138,6 +147,11 @@ impl Places {
         });
         found.take(LOCALS_MAX).collect()
     }
+}
+
+/// The size of so many bytes, if there is one.
+fn size_of(len: u64) -> Option<Size> {
+    [Size::B, Size::H, Size::W, Size::D].into_iter().find(|size| u64::from(size.len()) == len)
 }
 
 /// The bytes of a place; where it would leave the frame, up to its end.

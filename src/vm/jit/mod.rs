@@ -15,6 +15,7 @@ mod bytes;
 mod callbacks;
 mod code;
 mod counting;
+mod elements;
 mod facts;
 mod fault;
 mod function;

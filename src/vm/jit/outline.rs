@@ -4,12 +4,13 @@
 //! each call that may not come back, so all instructions of a segment run equally often unless one traps.
 
 use crate::helpers::{self, TAIL_CALL};
-use crate::isa::{Does, Insn};
+use crate::isa::{Alu, Does, Insn};
 use crate::program::Program;
 
 const LEADER: u8 = 1;
 const LOOP: u8 = 2;
 const SEGMENT: u8 = 4;
+const TARGET: u8 = 8;
 
 /// Where the blocks of a program begin.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Outline {
         let mut tail_calls = Vec::new();
         for (pc, insn) in insns.iter().enumerate() {
             if let Some(target) = jump_target(insn, pc) {
-                mark(target, if target <= pc { LEADER | LOOP } else { LEADER });
+                mark(target, if target <= pc { LEADER | LOOP | TARGET } else { LEADER | TARGET });
                 mark(pc + 1, LEADER);
             }
             if insn.does == Does::Exit {
@@ -56,6 +57,11 @@ impl Outline {
     /// Whether a block begins here.
     pub(super) fn is_leader(&self, pc: usize) -> bool {
         self.marks[pc] & LEADER != 0
+    }
+
+    /// Whether a jump leads to here, rather than that a block ends before it alone.
+    pub(super) fn is_target(&self, pc: usize) -> bool {
+        self.marks[pc] & TARGET != 0
     }
 
     /// Whether a jump leads back to here.
@@ -91,6 +97,15 @@ impl Outline {
     /// Slots with a tail call, ascending.
     pub(super) fn tail_calls(&self) -> &[usize] {
         &self.tail_calls
+    }
+}
+
+/// Whether an instruction changes one register, and nothing else, by something cheap.
+pub(super) fn is_arithmetic(insn: &Insn) -> bool {
+    match insn.does {
+        Does::Alu(_, op, _) => !matches!(op, Alu::Div | Alu::Mod | Alu::Sdiv | Alu::Smod),
+        Does::MovSigned(..) | Does::Neg(_) | Does::Swap(..) | Does::LoadImm64 | Does::SecondSlot => true,
+        _ => false,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: bounded by the program's length; what Cranelift refuses is an error with one clear line.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -99,6 +100,26 @@ pub enum TranslateError {
     },
 }
 
+/// Slots of the longest program whose working memory is kept for the next.
+const DESK_SLOTS_MAX: usize = 4096;
+
+/// Cranelift's working memory: to make it anew takes longer than to translate a short program.
+struct Desk {
+    context: Context,
+    functions: FunctionBuilderContext,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self { context: Context::new(), functions: FunctionBuilderContext::new() }
+    }
+}
+
+thread_local! {
+    /// What the last translation of this thread left. One that fails leaves nothing: it may have broken off anywhere.
+    static DESK: Cell<Box<Desk>> = Cell::default();
+}
+
 /// Translates a program for a mode.
 pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Code, TranslateError> {
     let program = || linked.program().name().to_owned();
@@ -124,14 +145,14 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     let zero = wild.then_some(Bytes::ALL);
     let source = Source { linked, outline: &outline, hooks, parts: &parts, zero, callbacks: &callbacks };
     let mut assembly = Assembly::default();
-    let mut context = Context::new();
-    let mut functions = FunctionBuilderContext::new();
+    let mut desk = DESK.take();
+    let Desk { context, functions } = &mut *desk;
     for part in parts.keys() {
         context.clear();
         let refused = |reason| TranslateError::Refused { program: program(), pc: part.start, reason };
         // A panic of the translator is a mistake of ours or of Cranelift's, but no reason to take the host down.
         let compiled = panic::catch_unwind(AssertUnwindSafe(|| {
-            function::translate(&source, *part, &mut context.func, &mut functions);
+            function::translate(&source, *part, &mut context.func, functions);
             let compiled = context.compile(&**target::isa(), &mut ControlPlane::default());
             compiled.map(|_| ()).map_err(|error| error.inner.to_string())
         }));
@@ -147,6 +168,9 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
             return Err(TranslateError::Frame { program: program(), pc: part.start, len, max });
         }
         assembly.add(compiled, &context.func);
+    }
+    if count <= DESK_SLOTS_MAX {
+        DESK.set(desk);
     }
     let called_back = parts.keys().zip(&assembly.starts).filter(|(part, _)| part.role == Role::Callback);
     let called_back: Vec<_> = called_back.map(|(part, offset)| (part.start, *offset)).collect();

@@ -33,10 +33,8 @@ impl<H: Hooks> Body<'_, '_, H> {
         if helper.id == TAIL_CALL {
             return self.tail_call(pc);
         }
-        let r0 = match self.inline_lookup(pc, insn, helper) {
-            Some(r0) => r0,
-            None => self.call_body(pc, insn, helper),
-        };
+        let inline = self.inline_lookup(pc, insn, helper).or_else(|| self.inline_update(pc, insn, helper));
+        let r0 = inline.unwrap_or_else(|| self.call_body(pc, insn, helper));
         self.set(Reg::R0, r0);
         self.clobber_arguments();
     }

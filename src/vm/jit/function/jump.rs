@@ -3,8 +3,12 @@
 //! A jump forward to a few instructions that end the function gets a copy of them, away from the rest: a loop does not
 //! carry what they return through its blocks, and goes on in a straight line.
 //!
+//! A branch over one or two instructions that compute is none in fast mode: they are done, and what they give is chosen or
+//! not. The compiler of the program had such a choice before it, and no instruction for it.
+//!
 //! Invariant: a jump to the same or an earlier slot pays for the slots that it repeats, and only where it is taken.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
@@ -14,13 +18,16 @@ use super::arithmetic::width_type;
 use super::{Body, Fresh, location};
 use crate::isa::{Alu, Cond, Does, Insn, Operand, Reg, Width};
 use crate::limits::FUEL_MAY_GOTO;
+use crate::vm::Mode;
 use crate::vm::jit::hooks::Hooks;
 use crate::vm::jit::mutant::{Mutant, either, planted};
-use crate::vm::jit::outline::jump_target;
+use crate::vm::jit::outline::{is_arithmetic, jump_target};
 use crate::vm::jit::stop;
 
 /// Instructions that are copied to where a jump leads to them, the one that leaves the function included.
 const COPIED_MAX: usize = 4;
+/// Slots that are done whether a branch jumps over them or not.
+const CHOSEN_MAX: usize = 2;
 
 impl<H: Hooks> Body<'_, '_, H> {
     /// The block that begins at a leader.
@@ -102,27 +109,71 @@ impl<H: Hooks> Body<'_, '_, H> {
         }
     }
 
+    /// Translates a branch. Returns whether the block goes on behind it.
     pub(super) fn branch(
         &mut self,
         pc: usize,
         insn: &Insn,
         (width, cond, operand): (Width, Cond, Operand),
         fresh: Option<Fresh>,
-    ) {
+    ) -> bool {
         if let Some(fresh) =
             fresh.filter(|_| (insn.dst, width, operand, insn.imm) == (Reg::R0, Width::W64, Operand::Imm, 0))
             && let Cond::Eq | Cond::Ne = cond
             && fresh.r0 == self.reg(Reg::R0)
         {
-            return self.branch_on_fresh(pc, insn, cond, fresh);
+            self.branch_on_fresh(pc, insn, cond, fresh);
+            return false;
         }
+        let condition = self.condition(insn, (width, cond, operand));
+        let to = target(pc, insn);
+        if self.can_choose(pc + 1, to) {
+            self.choose(pc + 1, to, condition);
+            return true;
+        }
+        self.goto_if(pc, insn, condition);
+        false
+    }
+
+    /// Whether the slots from `start` to `end`, which a branch before them jumps over, can be done either way.
+    fn can_choose(&self, start: usize, end: usize) -> bool {
+        // Modes that count notice which way a run goes.
+        H::MODE == Mode::Fast
+            && end > start
+            && end - start <= CHOSEN_MAX
+            && !self.source.outline.is_target(start)
+            && !(start + 1..end).any(|pc| self.source.outline.is_leader(pc))
+            && self.source.linked.insns()[start..end].iter().all(is_arithmetic)
+    }
+
+    /// Does the slots from `start` to `end`, and chooses what was before where `condition` is not zero.
+    fn choose(&mut self, start: usize, end: usize, condition: Value) {
+        let source = self.source;
+        let insns = &source.linked.insns()[start..end];
+        let computing = insns.iter().filter(|insn| insn.does != Does::SecondSlot);
+        let changed: BTreeMap<usize, Reg> = computing.map(|insn| (insn.dst.index(), insn.dst)).collect();
+        let before: Vec<(Reg, Value)> = changed.into_values().map(|reg| (reg, self.reg(reg))).collect();
+        for (pc, insn) in (start..end).zip(insns) {
+            self.builder.set_srcloc(location(pc));
+            self.insn(pc, insn, None);
+        }
+        for (reg, before) in before {
+            let after = self.reg(reg);
+            let chosen = self.builder.ins().select(condition, before, after);
+            self.set(reg, chosen);
+        }
+        self.done = end;
+    }
+
+    /// The condition of a branch: zero where it does not hold.
+    fn condition(&mut self, insn: &Insn, (width, cond, operand): (Width, Cond, Operand)) -> Value {
         let ty = width_type(width);
         let a = self.reg(insn.dst);
         let a = self.narrow(ty, a);
         let b = self.operand_at(insn, ty, operand);
         let is_mutant = planted(Mutant::ImmediateSign) && operand == Operand::Imm && width == Width::W64;
         let b = if is_mutant { self.number(insn.imm & i64::from(u32::MAX)) } else { b };
-        let condition = match cond {
+        match cond {
             Cond::Set => self.builder.ins().band(a, b),
             Cond::Eq => self.builder.ins().icmp(IntCC::Equal, a, b),
             Cond::Ne => self.builder.ins().icmp(IntCC::NotEqual, a, b),
@@ -137,8 +188,7 @@ impl<H: Hooks> Body<'_, '_, H> {
             Cond::Sge => self.builder.ins().icmp(IntCC::SignedGreaterThanOrEqual, a, b),
             Cond::Slt => self.builder.ins().icmp(IntCC::SignedLessThan, a, b),
             Cond::Sle => self.builder.ins().icmp(IntCC::SignedLessThanOrEqual, a, b),
-        };
-        self.goto_if(pc, insn, condition);
+        }
     }
 
     /// A branch on whether the element is there that was looked up just before: nothing is chosen and compared again.

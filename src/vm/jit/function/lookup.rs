@@ -14,16 +14,15 @@ use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, TrapCode, Value};
 use super::call::{HOST, field};
 use super::{Body, Fresh};
 use crate::helpers::Helper;
-use crate::isa::{Insn, Reg, Size};
+use crate::isa::{Insn, Reg};
 use crate::maps::{ArrayLayout, HashLayout};
 use crate::run::Head;
-use crate::vm::jit::facts::{Fact, frame_offset};
+use crate::vm::jit::elements;
+use crate::vm::jit::facts::frame_offset;
 use crate::vm::jit::hooks::Hooks;
 use crate::vm::jit::mutant::{Mutant, either};
 use crate::vm::jit::stop;
 
-/// Number of `bpf_map_lookup_elem`.
-const MAP_LOOKUP_ELEM: u32 = 1;
 /// Longest key that is read here, in words.
 const KEY_WORDS_MAX: usize = 5;
 /// Elements of a chain that are looked at here.
@@ -38,20 +37,13 @@ enum Way {
 impl<H: Hooks> Body<'_, '_, H> {
     /// r0 of a lookup, if it can be compiled inline.
     pub(super) fn inline_lookup(&mut self, pc: usize, insn: &Insn, helper: &Helper) -> Option<Value> {
-        if helper.id != MAP_LOOKUP_ELEM {
-            return None;
-        }
-        let Fact::Const(handle) = self.fact(Reg::new(1).expect("a register")) else { return None };
-        let map = self.source.linked.own_map(handle)?;
+        let map = elements::looked_up(self.source.linked, &self.state, helper)?;
         let key_len = map.def().key_len;
-        let way = match (map.array_layout(), map.hash_layout()) {
-            (Some(layout), _) if key_len == Size::W.len() => Way::Element(layout),
+        let way = match (elements::array(map), map.hash_layout()) {
+            (Some(layout), _) => Way::Element(layout),
             (_, Some(layout)) if key_len.div_ceil(8) as usize <= KEY_WORDS_MAX => Way::Search(layout),
             _ => return None,
         };
-        if map.lookup_work() != 0 {
-            return None;
-        }
         let key = self.key(key_len);
         Some(match way {
             Way::Element(layout) => self.element(&key, layout),
@@ -96,7 +88,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// `len` bytes of the frame, 8 at most: from the locals that make them up, where they all are such.
-    fn frame_word(&mut self, base: Value, at: i32, len: u32) -> Value {
+    pub(super) fn frame_word(&mut self, base: Value, at: i32, len: u32) -> Value {
         let mut parts = Vec::new();
         let mut next = at;
         while next < at + len.cast_signed() {
@@ -158,7 +150,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// Guest address of a value: below 4 GiB for an index that the map has.
-    fn value_addr(&mut self, index: Value, (addr, stride, worker_stride): (u32, u32, u32)) -> Value {
+    pub(super) fn value_addr(&mut self, index: Value, (addr, stride, worker_stride): (u32, u32, u32)) -> Value {
         let stride = self.number(stride.into());
         let offset = self.builder.ins().imul(index, stride);
         let first = self.builder.ins().iadd_imm_u(offset, i64::from(addr));

@@ -15,6 +15,7 @@ mod call;
 mod jump;
 mod lookup;
 mod memory;
+mod update;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -124,6 +125,7 @@ pub(super) fn translate<H: Hooks>(
         facts,
         locals,
         fresh: None,
+        done: bounds.start,
         state: State::unknown(),
         effects: Effects::NONE,
         start: bounds.start,
@@ -174,6 +176,8 @@ struct Body<'a, 'b, H: Hooks> {
     locals: BTreeMap<i32, (Local, Variable)>,
     /// The element that the last instruction looked up.
     fresh: Option<Fresh>,
+    /// Slots before this one are translated.
+    done: usize,
     regs: [Variable; Reg::COUNT - 1],
     /// Fuel, as what is missing to `u64::MAX`.
     spent: Variable,
@@ -244,6 +248,9 @@ impl<H: Hooks> Body<'_, '_, H> {
         let source = self.source;
         let mut open = false;
         for (pc, insn) in source.linked.insns().iter().enumerate().take(self.end).skip(self.start) {
+            if pc < self.done {
+                continue;
+            }
             if source.outline.is_leader(pc) {
                 open = self.lead(pc, open);
             }
@@ -307,10 +314,7 @@ impl<H: Hooks> Body<'_, '_, H> {
                 self.goto(pc, insn);
                 return false;
             }
-            Does::Branch(width, cond, operand) => {
-                self.branch(pc, insn, (width, cond, operand), fresh);
-                return false;
-            }
+            Does::Branch(width, cond, operand) => return self.branch(pc, insn, (width, cond, operand), fresh),
             Does::MayGoto => {
                 self.may_goto(pc, insn);
                 return false;

@@ -2,9 +2,11 @@
 
 mod calls;
 mod counts;
+mod jumps;
 mod lookups;
 mod memory;
 mod traps;
+mod updates;
 
 use std::sync::Arc;
 
