@@ -102,11 +102,10 @@ impl Outline {
 
 /// Whether an instruction changes one register, and nothing else, by something cheap.
 pub(super) fn is_arithmetic(insn: &Insn) -> bool {
-    match insn.does {
-        Does::Alu(_, op, _) => !matches!(op, Alu::Div | Alu::Mod | Alu::Sdiv | Alu::Smod),
-        Does::MovSigned(..) | Does::Neg(_) | Does::Swap(..) | Does::LoadImm64 | Does::SecondSlot => true,
-        _ => false,
+    if let Does::Alu(_, op, _) = insn.does {
+        return !matches!(op, Alu::Div | Alu::Mod | Alu::Sdiv | Alu::Smod);
     }
+    matches!(insn.does, Does::MovSigned(..) | Does::Neg(_) | Does::Swap(..) | Does::LoadImm64 | Does::SecondSlot)
 }
 
 /// Where a jump goes.
