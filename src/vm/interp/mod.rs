@@ -89,10 +89,11 @@ impl<'m, 'w> Machine<'m, 'w> {
 
     fn execute(&mut self) -> Result<(), TrapKind> {
         loop {
-            let insn = self.linked.insns()[self.pc];
+            let linked = self.linked;
+            let insn = &linked.insns()[self.pc];
             self.insns += 1;
-            self.watch.before(self.linked, self.pc, &insn, &self.regs, self.run);
-            match self.step(&insn)? {
+            self.watch.before(linked, self.pc, insn, &self.regs, self.run);
+            match self.step(insn)? {
                 Next::Forward => self.pc += 1,
                 Next::At(pc) => self.pc = pc,
                 Next::End => return Ok(()),

@@ -209,8 +209,10 @@ impl<'m> Watch<'m> {
                 if operand == Operand::Reg {
                     depends |= self.read(insn.src).unset;
                 }
-                let depends = arithmetic::alu(width, Alu::Mov, 0, depends);
-                self.uses(Value::number(depends), "a branch");
+                if depends != 0 {
+                    let depends = arithmetic::alu(width, Alu::Mov, 0, depends);
+                    self.uses(Value::number(depends), "a branch");
+                }
             }
             Does::CallReg => {
                 let number = self.read(insn.dst);
@@ -247,7 +249,13 @@ impl<'m> Watch<'m> {
             Operand::Imm => (Value::NUMBER, insn.imm.cast_unsigned()),
             Operand::Reg => (self.read(insn.src), regs[insn.src.index()]),
         };
-        self.set(insn.dst, Value::alu(width, op, (a, regs[insn.dst.index()]), (b, b_is)));
+        // Most are numbers made of numbers.
+        let value = if a.is_number() && b.is_number() {
+            Value::NUMBER
+        } else {
+            Value::alu(width, op, (a, regs[insn.dst.index()]), (b, b_is))
+        };
+        self.set(insn.dst, value);
     }
 
     /// What a two-slot load gives: linking has made a number of what may have been a map's value.

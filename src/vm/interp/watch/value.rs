@@ -2,6 +2,9 @@
 //!
 //! Both are approximate on the safe side: what is not known is not reported.
 //!
+//! Values are copied for each instruction. Their parts are whole words, so that a copy is stored and loaded by the same words;
+//! else the processor waits for the stores.
+//!
 //! Invariant: total functions; nothing here reports or touches guest memory.
 
 use crate::isa::{Alu, Width};
@@ -9,6 +12,7 @@ use crate::vm::interp::arithmetic;
 
 /// What a piece of memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(super) enum Kind {
     /// The stack of one call frame.
     Frame,
@@ -45,6 +49,7 @@ impl Object {
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(super) enum Origin {
     /// A register that nothing has written.
     Unwritten,
@@ -91,6 +96,11 @@ impl Value {
     /// A number of which these bits were never written.
     pub(super) fn number(unset: u64) -> Self {
         Self { origin: Origin::Unknown, unset }
+    }
+
+    /// Whether it is a number that was written whole.
+    pub(super) fn is_number(&self) -> bool {
+        self.origin == Origin::Unknown && self.unset == 0
     }
 
     /// What is known of `a op b`; with each the number that it is.
