@@ -10,6 +10,9 @@ use super::{CliError, object_file};
 use crate::limits::{CAPTURE_LEN_MAX, OBJECT_LEN_MAX, PRESET_LEN_MAX};
 use crate::report::{Capture, CapturedFrame, Preset, RunError, from_hex};
 
+/// Most bytes of a file with a context.
+const CONTEXT_LEN_MAX: u64 = 1 << 12;
+
 /// Where the frames come from.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -93,6 +96,17 @@ impl Input {
         }
         captured(self.pcap.as_ref().expect("clap asks for one of the group"))
     }
+}
+
+/// The bytes of `--ctx-in`: digits where there are no others, a file else.
+pub(super) fn context_bytes(text: &str) -> Result<Vec<u8>, CliError> {
+    if let Some(bytes) = from_hex(text).filter(|_| !Path::new(text).exists()) {
+        return Ok(bytes);
+    }
+    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) && !Path::new(text).exists() {
+        return Err(CliError::usage(format!("--ctx-in {text:?}: an odd number of digits; write two digits a byte")));
+    }
+    object_file::bytes(Path::new(text), CONTEXT_LEN_MAX)
 }
 
 /// Reads the frames of a capture.

@@ -121,7 +121,8 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
 /// Helpers of a program by name, or by number where kumite has none.
 fn helper_names(program: &Program) -> Vec<String> {
     let called = program.helpers().into_iter().filter(|id| *id != helpers::UNRESOLVED);
-    let name = |id| helpers::by_id(id).map_or_else(|| format!("{id} (missing)"), |(_, helper)| helper.name.to_owned());
+    let missing = |id| helpers::kernel_name(id).map_or(format!("{id} (missing)"), |name| format!("{name} (missing)"));
+    let name = |id| helpers::by_id(id).map_or_else(|| missing(id), |(_, helper)| helper.name.to_owned());
     called.map(name).collect()
 }
 

@@ -14,9 +14,6 @@ use super::{CliError, Exit, Out, object_file, one_line};
 use crate::report::{Capture, CapturedFrame, FrameReport, RunError, RunRequest, RunTally, TestRun, dump_all, from_hex};
 use crate::vm::Mode;
 
-/// Most bytes of a file with a context.
-const CONTEXT_LEN_MAX: u64 = 1 << 12;
-
 /// Run a program of an object on given frames
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMS)]
@@ -101,7 +98,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let mut run = TestRun::new(&request).map_err(failed)?;
     args.surroundings.furnish(run.world())?;
     if args.ctx_in.is_some() || args.ctx_out.is_some() {
-        let context = args.ctx_in.as_deref().map_or(Ok(Vec::new()), context_bytes)?;
+        let context = args.ctx_in.as_deref().map_or(Ok(Vec::new()), given::context_bytes)?;
         run.give_context(&context).map_err(failed)?;
     }
     if let Some(why) = run.untranslated(args.mode).filter(|_| !args.json) {
@@ -191,17 +188,6 @@ fn write_tally(tally: &RunTally, out: Out<'_>) -> Result<(), CliError> {
     }
     writeln!(out)?;
     Ok(())
-}
-
-/// The bytes of `--ctx-in`: digits where there are no others, a file else.
-fn context_bytes(text: &str) -> Result<Vec<u8>, CliError> {
-    if let Some(bytes) = from_hex(text).filter(|_| !Path::new(text).exists()) {
-        return Ok(bytes);
-    }
-    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) && !Path::new(text).exists() {
-        return Err(CliError::usage(format!("--ctx-in {text:?}: an odd number of digits; write two digits a byte")));
-    }
-    object_file::bytes(Path::new(text), CONTEXT_LEN_MAX)
 }
 
 /// Writes a file, or to standard output for `-`.

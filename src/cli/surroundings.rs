@@ -25,19 +25,33 @@ pub(super) struct Surroundings {
     sockets: Option<PathBuf>,
 }
 
+/// What the files of the options say.
+pub(super) struct Known {
+    pub(super) routes: Option<Routes>,
+    pub(super) sockets: Option<Vec<Socket>>,
+}
+
 impl Surroundings {
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Known, CliError> {
+        let routes = self.routes.as_deref().map(|path| {
+            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
+            Routes::parse(&text(path)?).map_err(refused)
+        });
+        let sockets = self.sockets.as_deref().map(|path| {
+            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
+            Socket::parse_list(&text(path)?).map_err(refused)
+        });
+        Ok(Known { routes: routes.transpose()?, sockets: sockets.transpose()? })
+    }
+
     /// Gives them to a world.
     pub(super) fn furnish(&self, world: &World) -> Result<(), CliError> {
-        if let Some(path) = &self.routes {
-            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
-            world.routes.replace(Routes::parse(&text(path)?).map_err(refused)?);
+        let Known { routes, sockets } = self.read()?;
+        if let Some(routes) = routes {
+            world.routes.replace(routes);
         }
-        if let Some(path) = &self.sockets {
-            let refused = |error| CliError::refused(format!("{}: {error}", path.display()));
-            let sockets = Socket::parse_list(&text(path)?).map_err(refused)?;
-            world.sockets.replace(sockets).map_err(CliError::host_failed)?;
-        }
-        Ok(())
+        sockets.map_or(Ok(()), |sockets| world.sockets.replace(sockets).map_err(CliError::host_failed))
     }
 }
 

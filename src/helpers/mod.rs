@@ -18,6 +18,7 @@ mod dynptr_kfuncs;
 mod exception;
 mod format;
 mod iterator;
+mod kernel_names;
 mod map_elements;
 mod map_values;
 mod perf_event;
@@ -52,6 +53,7 @@ mod xdp_metadata;
 
 pub use absent::kfunc_reason;
 pub use callback::resume;
+pub use kernel_names::kernel_name;
 
 use crate::run::Run;
 use crate::trap::TrapKind;

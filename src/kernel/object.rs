@@ -39,7 +39,7 @@ pub enum KernelError {
         program: String,
         /// The kernel's answer.
         errno: Errno,
-        /// The end of the verifier's log.
+        /// What of the verifier's log tells why.
         reason: String,
     },
     /// The kernel does not take the types of the program's functions.
@@ -193,7 +193,7 @@ pub fn load_program(program: &Program, maps: &[i32], license: &str) -> Result<Ke
     let refused = |refused: &Refused| KernelError::Program {
         program: program.name().to_owned(),
         errno: refused.errno,
-        reason: refused.last_line().to_owned(),
+        reason: refused.reason(),
     };
     let types =
         KernelBtf::load(&types).map_err(|errno| KernelError::Types { program: program.name().to_owned(), errno })?;

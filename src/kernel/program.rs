@@ -26,13 +26,44 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// The last line of the log that says more than the verifier's statistics.
+    /// What the verifier found, of its log: the last line that is neither statistics nor what it knows of registers, with
+    /// the line before it where that one alone names the access, and the instruction that it stopped at.
     #[must_use]
-    pub fn last_line(&self) -> &str {
-        let telling =
-            |line: &&str| !line.is_empty() && !line.starts_with("processed ") && !line.contains("verification time");
-        self.log.lines().rev().find(telling).unwrap_or("no reason given")
+    pub fn reason(&self) -> String {
+        let lines: Vec<&str> = self.log.lines().filter(|line| tells(line)).collect();
+        let Some((last, before)) = lines.split_last() else { return "no reason given".to_owned() };
+        if insn_of(last).is_some() {
+            return (*last).to_owned();
+        }
+        let insn = before.iter().rev().find_map(|line| insn_of(line));
+        let place = insn.map(|insn| format!("insn {insn}: ")).unwrap_or_default();
+        // As "R1 offset is outside of the packet" behind "invalid access to packet, off=0 size=1, R1(id=0,off=0,r=0)".
+        let access = before.last().filter(|line| line.starts_with("invalid access to "));
+        let access = access.map(|line| format!("{line}: ")).unwrap_or_default();
+        format!("{place}{access}{last}")
     }
+}
+
+/// Whether a line of the verifier's log says more than its statistics, source lines and what it knows of registers.
+fn tells(line: &&str) -> bool {
+    let is_statistics = ["processed ", "verification time ", "stack depth ", "max_states_per_insn "];
+    // "func#0 @0", "; int key = 0; @ prog.c:7", "3: R1=ctx() R10=fp0".
+    let is_knowledge = |line: &str| {
+        let after = line.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        line.starts_with([';', '-']) || after.len() < line.len() && after.starts_with(": R")
+    };
+    let is_progress = ["func#", "Live regs before", "from ", "mark_precise: "];
+    let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+    let is_empty = line.trim().is_empty();
+    !(is_empty || starts(&is_statistics) || is_knowledge(line) || starts(&is_progress))
+}
+
+/// The slot of a line that shows an instruction: "3: (71) r0 = *(u8 *)(r1 +0)".
+fn insn_of(line: &str) -> Option<usize> {
+    let (slot, rest) = line.split_once(": (")?;
+    let [high, low, b')'] = *rest.as_bytes().first_chunk()? else { return None };
+    let is_opcode = high.is_ascii_hexdigit() && low.is_ascii_hexdigit();
+    slot.parse().ok().filter(|_| is_opcode)
 }
 
 /// What a program is to run on.
@@ -221,5 +252,43 @@ impl KernelProgram {
         packet.truncate(attr.data_size_out as usize);
         ctx.truncate(attr.ctx_size_out as usize);
         Ok(TestOutput { retval: attr.retval, packet, ctx, mean_ns: attr.duration })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(log: &str) -> String {
+        Refused { errno: Errno::EACCES, log: log.to_owned() }.reason()
+    }
+
+    #[test]
+    fn the_reason_is_the_line_that_tells_it_and_not_the_statistics_behind() {
+        let statistics = "verification time 40 usec\nstack depth 8+0\nprocessed 2 insns (limit 1000000) \
+                          max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n\n";
+        let begin = "func#0 @0\n0: R1=ctx() R10=fp0\n; return *data; @ reads.c:3\n";
+        let access = "invalid access to packet, off=0 size=1, R1(id=0,off=0,r=0)";
+        for (log, told) in [
+            (
+                format!(
+                    "{begin}1: (71) r0 = *(u8 *)(r1 +0)\n{access}\nR1 offset is outside of the packet\n{statistics}"
+                ),
+                format!("insn 1: {access}: R1 offset is outside of the packet"),
+            ),
+            (
+                format!("{begin}7: (95) exit\n8: R0=scalar()\nR0 !read_ok\n{statistics}"),
+                "insn 7: R0 !read_ok".to_owned(),
+            ),
+            (format!("unknown opcode ff\n{statistics}"), "unknown opcode ff".to_owned()),
+            (
+                format!("{begin}BPF program is too large. Processed 1000001 insn\n{statistics}"),
+                "BPF program is too large. Processed 1000001 insn".to_owned(),
+            ),
+            (statistics.to_owned(), "no reason given".to_owned()),
+            (String::new(), "no reason given".to_owned()),
+        ] {
+            assert_eq!(reason(&log), told, "{log}");
+        }
     }
 }

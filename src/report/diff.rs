@@ -1,7 +1,9 @@
 //! One program on the same frames here and in the kernel, compared: what `kumite diff` and the tests tell.
 //!
 //! Maps are made and filled alike on both sides and kept from frame to frame; at the end their contents are compared. What
-//! depends on the moment or on chance (time, random numbers, the order of an LRU map) differs by nature.
+//! depends on the moment or on chance (time, random numbers, the order of an LRU map) differs by nature. A context is given
+//! to both sides alike. Routes and sockets are given to ours alone: the kernel asks its own, of the network namespace that
+//! this runs in, and the report says so.
 //!
 //! Invariant: the kernel runs on processor 0 alone, whose per-CPU values are those of our only worker.
 
@@ -16,9 +18,37 @@ use crate::elf::Object;
 use crate::kernel::{self, HAS_ELEMENTS, KernelError, KernelMap, KernelObject, LinkedSlot, TestInput};
 use crate::limits::{DIFF_ENTRIES_MAX, DIFFERENCES_MAX};
 use crate::maps::{Errno, Map, MapKind};
-use crate::run::Context;
+use crate::run::World;
+use crate::run::routes::Routes;
+use crate::run::sockets::Socket;
 use crate::verdict::ProgramKind;
 use crate::vm::Mode;
+
+/// What the runs of a comparison find beside frames and maps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// What the context says before, as [`TestRun::give_context`] takes it.
+    pub context: Option<&'a [u8]>,
+    /// What our side finds where programs ask for ways.
+    pub routes: Option<&'a Routes>,
+    /// What our side finds where programs look for sockets.
+    pub sockets: Option<&'a [Socket]>,
+}
+
+impl Given<'_> {
+    fn furnish(&self, world: &World) -> Result<(), RunError> {
+        if let Some(routes) = self.routes {
+            world.routes.replace(routes.clone());
+        }
+        self.sockets.map_or(Ok(()), |sockets| Ok(world.sockets.replace(sockets.to_vec())?))
+    }
+
+    /// What the kernel cannot be given.
+    fn kernels_own(&self) -> Vec<&'static str> {
+        let routes = self.routes.map(|_| "routes");
+        routes.into_iter().chain(self.sockets.map(|_| "sockets")).collect()
+    }
+}
 
 /// A program cannot be compared with the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +78,9 @@ pub struct Diff {
     pub refused: usize,
     /// Maps whose contents were not compared: too large, or of a type whose elements bpf(2) does not show.
     pub unseen: Vec<String>,
+    /// What was given to our side alone, for the kernel asks its own: `routes`, `sockets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels_own: Vec<&'static str>,
     /// What each mode did.
     pub modes: Vec<ModeDiff>,
 }
@@ -110,8 +143,9 @@ type Elements = BTreeMap<String, String>;
 ///
 /// # Errors
 /// [`DiffError`] where one side cannot run it.
-pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Result<Diff, DiffError> {
-    let first = TestRun::new(request)?;
+pub fn diff(request: &RunRequest<'_>, given: Given<'_>, frames: &[&[u8]], modes: &[Mode]) -> Result<Diff, DiffError> {
+    let mut first = TestRun::new(request)?;
+    give_context(&mut first, given)?;
     for preset in request.presets {
         let map = first.instance().map(&preset.map);
         if map.is_some_and(|map| !is_comparable(map.as_ref()) && map.as_program_array().is_none()) {
@@ -131,11 +165,14 @@ pub fn diff(request: &RunRequest<'_>, frames: &[&[u8]], modes: &[Mode]) -> Resul
         frames: frames.len() - refused,
         refused,
         unseen: unseen.map(|map| map.def().name.clone()).collect(),
+        kernels_own: given.kernels_own(),
         modes: Vec::new(),
     };
     for mode in modes {
         let mut run = TestRun::new(request)?;
-        let found = here(&mut run, *mode, frames, &expected)?;
+        given.furnish(run.world())?;
+        give_context(&mut run, given)?;
+        let found = here(&run, *mode, frames, &expected)?;
         report.modes.push(compare(&expected, &found, mode.name()));
     }
     Ok(report)
@@ -185,14 +222,14 @@ fn fill(object: &Object, theirs: &KernelObject, run: &TestRun) -> Result<(), Ker
 
 fn in_kernel(object: &Object, theirs: &KernelObject, run: &TestRun, frames: &[&[u8]]) -> Result<Side, DiffError> {
     fill(object, theirs, run)?;
-    let ctx = context(run);
     let mut side = Side { frames: Vec::with_capacity(frames.len()), maps: Vec::new() };
     for (number, frame) in (1..).zip(frames) {
         if run.check_one(number, frame).is_err() {
             side.frames.push(None);
             continue;
         }
-        match theirs.program().test_run(&TestInput { packet: frame, ctx, repeat: 1 }) {
+        let ctx = run.kernels_context(frame);
+        match theirs.program().test_run(&TestInput { packet: frame, ctx: &ctx, repeat: 1 }) {
             Ok(output) => side.frames.push(Some(Answer {
                 retval: output.retval.to_string(),
                 packet: to_hex(&output.packet),
@@ -236,22 +273,20 @@ fn numbered(values: impl Iterator<Item = String>) -> Elements {
     values.enumerate().map(|(number, value)| (format!("record {number}"), value)).collect()
 }
 
-/// The context that both sides are given: all zero where the kernel gives it back so that it can be compared.
-fn context(run: &TestRun) -> &'static [u8] {
-    match run.program().linked().program().kind() {
-        ProgramKind::Tc | ProgramKind::SocketFilter => &[0; Context::SK_BUFF_LEN as usize],
-        ProgramKind::Xdp | ProgramKind::FlowDissector | ProgramKind::Raw => &[],
-    }
+/// Gives a run the context that both sides have: where none is said, one of zeros where the kernel gives it back so that it
+/// can be compared.
+fn give_context(run: &mut TestRun, given: Given<'_>) -> Result<(), RunError> {
+    let blank: Option<&[u8]> = match run.program().linked().program().kind() {
+        ProgramKind::Tc | ProgramKind::SocketFilter => Some(&[]),
+        ProgramKind::Xdp | ProgramKind::FlowDissector | ProgramKind::Raw => None,
+    };
+    given.context.or(blank).map_or(Ok(()), |context| run.give_context(context))
 }
 
-fn here(run: &mut TestRun, mode: Mode, frames: &[&[u8]], expected: &Side) -> Result<Side, DiffError> {
+fn here(run: &TestRun, mode: Mode, frames: &[&[u8]], expected: &Side) -> Result<Side, DiffError> {
     let compared = frames.iter().zip(&expected.frames).filter(|(_, theirs)| theirs.is_some());
     let compared: Vec<&[u8]> = compared.map(|(frame, _)| *frame).collect();
     let mut side = Side { frames: Vec::with_capacity(compared.len()), maps: Vec::new() };
-    let ctx = context(run);
-    if !ctx.is_empty() {
-        run.give_context(ctx)?;
-    }
     for report in run.reports(mode, 1, compared) {
         let FrameReport { retval, meta_out, data_out, ctx_out, trap, .. } = report?;
         side.frames.push(Some(Answer {

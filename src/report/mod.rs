@@ -14,7 +14,7 @@ mod test_run;
 mod typed;
 
 pub use capture::{Capture, CaptureError, CapturedFrame};
-pub use diff::{Diff, DiffError, Difference, ModeDiff, diff};
+pub use diff::{Diff, DiffError, Difference, Given, ModeDiff, diff};
 pub use elements::{Element, dump, dump_all, sort};
 pub use frame_report::{CopyReport, FindingReport, FrameReport, RedirectReport, TimerReport};
 pub use hexadecimal::{from_hex, to_hex};

@@ -210,6 +210,15 @@ impl TestContext {
         }
     }
 
+    /// The structure as the kernel takes it with an input of `len` bytes: there `data_end` is always said.
+    pub(super) fn for_kernel(&self, len: usize) -> Vec<u8> {
+        let mut whole = self.clone();
+        if self.kind == ProgramKind::Xdp && self.word(Context::XDP_DATA + 4) == 0 {
+            whole.put(Context::XDP_DATA + 4, u32::try_from(len).unwrap_or(u32::MAX));
+        }
+        whole.bytes
+    }
+
     /// Makes the run say what it says, before [`Context::write`].
     pub(super) fn prepare(&self, run: &mut Run<'_>) {
         let given = |offset| Some(self.word(offset)).filter(|ifindex| *ifindex != 0);

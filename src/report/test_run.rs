@@ -200,6 +200,11 @@ impl TestRun {
         Ok(())
     }
 
+    /// The context that was given, as `BPF_PROG_TEST_RUN` takes it with this frame; empty where none was.
+    pub(super) fn kernels_context(&self, frame: &[u8]) -> Vec<u8> {
+        self.context.as_ref().map(|context| context.for_kernel(frame.len())).unwrap_or_default()
+    }
+
     /// The object with its maps.
     #[must_use]
     pub fn instance(&self) -> &Instance {

@@ -18,22 +18,28 @@ use crate::run::{World, code_handle, code_start};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LinkError {
     /// No helper has the number.
-    #[error("{program} insn {pc}: helper {id} is not supported; see `kumite helpers` for those that are")]
+    #[error("{program} insn {pc}{line}: helper {id}{} is not supported; see `kumite helpers` for those that are", .kernel_name.map(|name| format!(" (bpf_{name})")).unwrap_or_default())]
     UnknownHelper {
         /// Name of the program.
         program: String,
         /// Slot index.
         pc: usize,
+        /// Where that is in the source, in parentheses; empty where the object does not say.
+        line: String,
+        /// Its name in the kernel, without `bpf_`, where the kernel has one of this number.
+        kernel_name: Option<&'static str>,
         /// `enum bpf_func_id`.
         id: i64,
     },
     /// The helper is for other kinds of program.
-    #[error("{program} insn {pc}: helper {helper} is not for {kind} programs; use it in another hook")]
+    #[error("{program} insn {pc}{line}: helper {helper} is not for {kind} programs; use it in another hook")]
     HelperKind {
         /// Name of the program.
         program: String,
         /// Slot index.
         pc: usize,
+        /// Where that is in the source, in parentheses; empty where the object does not say.
+        line: String,
         /// Name of the helper.
         helper: &'static str,
         /// Kind of the program.
@@ -70,12 +76,14 @@ pub enum LinkError {
         kind: &'static str,
     },
     /// The instruction refers to something of the kernel.
-    #[error("{program} insn {pc}: {what} is not supported; build the program without it")]
+    #[error("{program} insn {pc}{line}: {what} is not supported; build the program without it")]
     Unsupported {
         /// Name of the program.
         program: String,
         /// Slot index.
         pc: usize,
+        /// Where that is in the source, in parentheses; empty where the object does not say.
+        line: String,
         /// What it refers to.
         what: &'static str,
     },
@@ -218,7 +226,8 @@ fn prices(insns: &[Insn]) -> Box<[u64]> {
 
 fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)]) -> Result<Insn, LinkError> {
     let name = || program.name().to_owned();
-    let unsupported = |what| Err(LinkError::Unsupported { program: name(), pc, what });
+    let line = || line_of(program, pc);
+    let unsupported = |what| Err(LinkError::Unsupported { program: name(), pc, line: line(), what });
     match insn.does {
         Does::LoadMapByIndex | Does::LoadMapValueByIndex => {
             let [index, offset] = halves(insn.imm);
@@ -232,12 +241,15 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
             Ok(Insn { does: Does::LoadImm64, imm: value.cast_signed(), ..*insn })
         }
         Does::CallHelper => {
-            let found = u32::try_from(insn.imm).ok().and_then(helpers::by_id);
-            let (index, helper) =
-                found.ok_or_else(|| LinkError::UnknownHelper { program: name(), pc, id: insn.imm })?;
+            let id = u32::try_from(insn.imm).ok();
+            let Some((index, helper)) = id.and_then(helpers::by_id) else {
+                let kernel_name = id.and_then(helpers::kernel_name);
+                return Err(LinkError::UnknownHelper { program: name(), pc, line: line(), kernel_name, id: insn.imm });
+            };
             let kind = program.kind();
             if !helper.serves(kind) {
-                return Err(LinkError::HelperKind { program: name(), pc, helper: helper.name, kind: kind.name() });
+                let (helper, kind) = (helper.name, kind.name());
+                return Err(LinkError::HelperKind { program: name(), pc, line: line(), helper, kind });
             }
             Ok(call(insn, index))
         }
@@ -273,6 +285,11 @@ fn bind(program: &Program, pc: usize, insn: &Insn, maps: &[(MapId, Arc<dyn Map>)
     }
 }
 
+/// Where the slot is in the source, in parentheses behind a space; empty where the object does not say.
+fn line_of(program: &Program, pc: usize) -> String {
+    program.line_at(pc).map(|line| format!(" ({}:{})", line.file, line.line)).unwrap_or_default()
+}
+
 /// Slot index of the function whose address the instruction at `pc` loads.
 fn code_target(program: &Program, pc: usize) -> usize {
     let target = program.insns()[pc].function_target(pc).and_then(|target| usize::try_from(target).ok());
@@ -286,9 +303,10 @@ fn bind_kfunc(program: &Program, pc: usize, insn: &Insn) -> Result<Insn, LinkErr
     let name = program.name().to_owned();
     let found = usize::try_from(insn.imm).ok().and_then(|index| program.kfuncs().get(index));
     let Some(kfunc) = found else {
-        return Err(LinkError::Unsupported { program: name, pc, what: "a kernel function or variable by number" });
+        let (line, what) = (line_of(program, pc), "a kernel function or variable by number");
+        return Err(LinkError::Unsupported { program: name, pc, line, what });
     };
-    let line = || program.line_at(pc).map(|line| format!(" ({}:{})", line.file, line.line)).unwrap_or_default();
+    let line = || line_of(program, pc);
     if let Some((index, helper)) = helpers::kfunc_by_name(&kfunc.name) {
         let kind = program.kind();
         if insn.does == Does::LoadVarAddr {

@@ -112,6 +112,31 @@ SEC(\"xdp\") int main_of(struct xdp_md *ctx) { return !bpf_xdp_ct_lookup(ctx, 0,
 }
 
 #[test]
+fn a_helper_that_is_not_there_is_refused_by_name_with_its_line() {
+    for (name, call, expected) in [
+        (
+            "helper_lacks",
+            "bpf_get_current_pid_tgid()",
+            "helper_lacks.c:13): helper 14 (bpf_get_current_pid_tgid) is not supported; see `kumite helpers` for those that are\n",
+        ),
+        (
+            "helper_kind",
+            "bpf_skb_pull_data((void *)ctx, 0)",
+            "helper_kind.c:13): helper skb_pull_data is not for xdp programs; use it in another hook\n",
+        ),
+    ] {
+        let text = format!("\nSEC(\"xdp\") int main_of(struct xdp_md *ctx) {{ return {call}; }}");
+        let Some(path) = built(name, &text) else { return };
+        let path = path.to_str().expect("text");
+        let (code, _, complaints) = said(&["run", path, "--hex", "0200000000010200000000020800"]);
+        assert_eq!(code, 1);
+        assert!(complaints.contains(": main_of insn ") && complaints.ends_with(expected), "{complaints}");
+        let (_, out, _) = said(&["inspect", path]);
+        assert_eq!(out.contains("  helpers: get_current_pid_tgid (missing)\n"), name == "helper_lacks", "{out}");
+    }
+}
+
+#[test]
 fn an_exception_behind_a_tail_call_out_of_a_subprogram_traps() {
     let text = "extern void bpf_throw(__u64 cookie) __ksym;
 SEC(\"xdp\") int target(struct xdp_md *ctx) { bpf_throw(16); return 0; }

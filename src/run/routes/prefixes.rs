@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Values by prefix of one family.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Prefixes<T> {
     by_len: BTreeMap<Reverse<u8>, HashMap<u128, Vec<T>>>,
 }

@@ -137,7 +137,7 @@ pub enum Miss {
 }
 
 /// Interfaces, routes and neighbours.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Routes {
     interfaces: HashMap<u32, Interface>,
     /// By table and family's bits.

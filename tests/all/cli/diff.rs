@@ -77,6 +77,80 @@ char _license[] SEC(\"license\") = \"GPL\";";
     assert_eq!(code, 1);
     assert_eq!(
         complaints,
-        "kumite: kernel: reads: EACCES: R1 offset is outside of the packet; the kernel cannot be compared with\n"
+        "kumite: kernel: reads: EACCES: insn 1: invalid access to packet, off=0 size=1, R1(id=0,off=0,r=0): R1 offset is \
+         outside of the packet; the kernel cannot be compared with\n"
     );
+}
+
+#[test]
+fn a_context_is_given_to_both_sides() {
+    if !available() || !clang::available("clang-19") {
+        return;
+    }
+    // What each returns depends on what the context says: metadata and the interface, or the mark.
+    let head = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar _license[] SEC(\"license\") = \"GPL\";\n";
+    let xdp = "SEC(\"xdp\") int meta(struct xdp_md *ctx)
+{
+	__u32 *mine = (void *)(long)ctx->data_meta;
+	if ((void *)(mine + 1) > (void *)(long)ctx->data)
+		return 77;
+	return *mine + ctx->ingress_ifindex;
+}";
+    let tc = "SEC(\"tc\") int mark(struct __sk_buff *skb) { skb->priority = skb->mark + 1; return skb->mark; }";
+    let marked = format!("0000000000000000{}", "2a000000");
+    let cases = [
+        // data 4, data_end left to us, ingress_ifindex 1: the loopback of any network namespace.
+        ("diff_meta", xdp, "0400000000000000000000000100000000000000", format!("05000000{FRAME}"), Some(6)),
+        ("diff_mark", tc, marked.as_str(), FRAME.to_owned(), Some(42)),
+        ("diff_meta", xdp, "0600000000000000", format!("05000000{FRAME}"), None),
+    ];
+    for (name, text, context, frame, retval) in cases {
+        let object = clang::build_text("clang-19", name, &format!("{head}{text}"));
+        let object = object.to_str().expect("text");
+        let (code, out, complaints) = said(&["diff", object, "--hex", &frame, "--ctx-in", context, "--json"]);
+        let Some(retval) = retval else {
+            let why = "kumite: context: data is 6; the length of the metadata is a multiple of 4 up to 252\n";
+            assert_eq!((code, complaints.as_str()), (1, why));
+            continue;
+        };
+        assert_eq!((code, complaints.as_str()), (0, ""), "{name}: {out}");
+        // The context did come to the program.
+        let (_, out, _) = said(&["run", object, "--hex", &frame, "--ctx-in", context, "--json"]);
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(report["retval"], retval, "{name}");
+    }
+}
+
+#[test]
+fn routes_and_sockets_are_ours_alone_and_the_report_says_so() {
+    if !available() || !clang::available("clang-19") {
+        return;
+    }
+    let text = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar _license[] SEC(\"license\") = \"GPL\";
+SEC(\"xdp\") int way(struct xdp_md *ctx)
+{
+	struct bpf_fib_lookup fib = {};
+	fib.family = 2;
+	fib.ipv4_dst = 0x090200c6;
+	fib.ifindex = ctx->ingress_ifindex;
+	return bpf_fib_lookup(ctx, &fib, sizeof(fib), BPF_FIB_LOOKUP_SKIP_NEIGH);
+}";
+    let object = clang::build_text("clang-19", "diff_way", text);
+    let routes = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("diff_routes.json");
+    let interfaces = r#"[{"ifindex": 1, "ifname": "lo", "mtu": 65536}]"#;
+    let json = format!(r#"{{"interfaces": {interfaces}, "routes": [{{"type": "blackhole", "dst": "198.0.2.9"}}]}}"#);
+    std::fs::write(&routes, json).expect("written");
+    let line = ["diff", object.to_str().expect("text"), "--mode", "fast", "--hex", FRAME];
+    let with_routes = [&line[..], &["--routes", routes.to_str().expect("text")]].concat();
+    let (code, out, complaints) = said(&with_routes);
+    assert_eq!(complaints, "");
+    // The kernel of this machine has no such route, and the difference is told with where it may come from.
+    assert!(out.ends_with("given to kumite alone, the kernel asks its own: routes\n"), "{out}");
+    assert_eq!((code, out.lines().next()), (1, Some("way in fast mode: 1 frame: 1 difference")), "{out}");
+    let (_, out, _) = said(&[&with_routes[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["kernels_own"], serde_json::json!(["routes"]));
+    let (_, out, _) = said(&[&line[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(report.get("kernels_own").is_none(), "{report}");
 }
