@@ -27,6 +27,25 @@ impl ProgramKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether a return value is one of the answers that its hook knows: of `enum xdp_action`, of `TC_ACT_*`, of what flow
+    /// dissectors return; a socket filter's is a length, and any. The low 32 bits count, as in the kernel.
+    #[must_use]
+    pub const fn answers(self, retval: u32) -> bool {
+        match self {
+            Self::Xdp => retval <= 4,
+            Self::Tc => retval <= 8 || retval == u32::MAX,
+            Self::FlowDissector => matches!(retval, 0 | 2 | 7 | 129),
+            Self::SocketFilter | Self::Raw => true,
+        }
+    }
+
+    /// In words, that a return value is none of the hook's answers, and what becomes of the frame.
+    #[must_use]
+    pub fn no_answer(self, retval: u32) -> String {
+        let verdict = Verdict::of(self, retval).name();
+        format!("returns {retval}, which is no answer of {} programs: the frame's verdict is {verdict}", self.name())
+    }
+
     /// Its name in reports and options.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -101,5 +120,24 @@ impl Verdict {
             },
             ProgramKind::Raw => Self::Pass,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_those_of_the_hook() {
+        let known =
+            |kind: ProgramKind| (0..300).chain([u32::MAX]).filter(|retval| kind.answers(*retval)).collect::<Vec<_>>();
+        assert_eq!(known(ProgramKind::Xdp), [0, 1, 2, 3, 4]);
+        assert_eq!(known(ProgramKind::Tc), [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX]);
+        assert_eq!(known(ProgramKind::FlowDissector), [0, 2, 7, 129]);
+        assert_eq!(known(ProgramKind::SocketFilter).len(), 301);
+        // What is no answer is told, and the frame's lot is that of the kernel.
+        assert_eq!(Verdict::of(ProgramKind::Xdp, 5), Verdict::Aborted);
+        assert_eq!(Verdict::of(ProgramKind::Tc, 9), Verdict::Pass);
+        assert_eq!(Verdict::of(ProgramKind::FlowDissector, 1), Verdict::Drop);
     }
 }

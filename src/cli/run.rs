@@ -115,9 +115,11 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let mut tally = RunTally { skipped: skipped.len() as u64, ..RunTally::default() };
     let mut left = Vec::new();
     let mut context_left = None;
+    let kind = run.program().linked().program().kind();
     let inputs = frames.iter().map(|(_, frame)| frame.bytes.as_slice());
     for ((number, frame), report) in frames.iter().zip(run.reports(args.mode, args.repeat, inputs)) {
-        let report = report.map_err(failed)?;
+        let mut report = report.map_err(failed)?;
+        report.findings.extend(report.unknown_verdict(kind));
         tally.count(&report);
         if args.json {
             let line = serde_json::to_string(&report).expect("a report is plain data");
@@ -223,11 +225,7 @@ fn write_text(number: usize, frame: &CapturedFrame, report: &FrameReport, out: O
         writeln!(out, "  trap: {trap}")?;
     }
     for finding in &report.findings {
-        write!(out, "  finding: {} insn {}: {} ({})", finding.prog, finding.insn, finding.what, finding.id)?;
-        if let (Some(file), Some(line)) = (&finding.file, finding.line) {
-            write!(out, " ({file}:{line})")?;
-        }
-        writeln!(out)?;
+        writeln!(out, "  finding: {finding}")?;
     }
     for line in &report.trace {
         writeln!(out, "  trace: {}", one_line(line))?;

@@ -24,6 +24,7 @@ impl Journal {
             Event::Trace { text } => ("trace", text),
             Event::Trap { program, text } => ("trap", said_by(&program, text)),
             Event::Finding { program, text } => ("finding", said_by(&program, text)),
+            Event::Verdict { program, text } => ("verdict", said_by(&program, text)),
             Event::Panic { worker, text } => ("panic", format!("worker {worker}: {text}")),
             Event::WorkerLost { worker, text } => ("lost", format!("worker {worker}: {text}")),
         };

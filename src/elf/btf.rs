@@ -11,6 +11,10 @@ use crate::limits::{BTF_TYPES_MAX, MAPS_MAX, SYMBOL_NAME_LEN_MAX};
 
 /// Most links that are followed from a type to what it means.
 const CHAIN_MAX: usize = 64;
+/// Deepest structure in a structure that is searched for a lock or timer; the kernel's `MAX_RESOLVE_DEPTH`.
+const NESTING_MAX: usize = 32;
+/// Most members that are looked at in such a search.
+const MEMBERS_SEARCHED_MAX: u32 = 1 << 16;
 /// Where the kernel's own magic number stands.
 pub(super) const MAGIC: u16 = 0xeb9f;
 
@@ -92,6 +96,8 @@ pub enum Kind {
     Enum {
         /// Bytes.
         len: u32,
+        /// Whether its values are said to be signed; not every compiler says it of 32 bits.
+        is_signed: bool,
         /// In the order of the source.
         values: Vec<EnumValue>,
     },
@@ -313,16 +319,36 @@ impl Btf {
         None
     }
 
-    /// Offset in bytes of the first member of a structure whose own type is the structure of this name: what the kernel
-    /// looks for in the values of maps.
+    /// Offset in bytes of the first member of a structure, or variable of a section, whose own type is the structure of this
+    /// name, those of structures within included: what the kernel looks for in the values of maps (`btf_find_field` of
+    /// `kernel/bpf/btf.c`).
     #[must_use]
     pub fn member_offset(&self, holder: TypeId, name: &str) -> Option<u32> {
-        let Kind::Struct { members, .. } = self.kind(self.resolve(holder)?) else { return None };
-        let is_one = |member: &&Member| {
-            let id = self.resolve(member.member_type);
-            id.is_some_and(|id| self.is_named(id, name) && matches!(self.kind(id), Kind::Struct { .. }))
+        self.find_member(holder, name, 0, &mut { MEMBERS_SEARCHED_MAX })
+    }
+
+    /// `left` is how many members may be looked at yet: hostile types hold each other many times over.
+    fn find_member(&self, holder: TypeId, name: &str, depth: usize, left: &mut u32) -> Option<u32> {
+        let kind = self.kind(self.resolve(holder)?);
+        let places: Vec<(TypeId, u32)> = if let Kind::Struct { members, .. } = kind {
+            members.iter().map(|member| (member.member_type, member.bit_offset / 8)).collect()
+        } else if let (Kind::DataSec { vars, .. }, 0) = (kind, depth) {
+            vars.iter().map(|var| (var.var, var.offset)).collect()
+        } else {
+            return None;
         };
-        members.iter().find(is_one).map(|member| member.bit_offset / 8)
+        places.into_iter().find_map(|(id, offset)| {
+            *left = left.checked_sub(1)?;
+            let id = self.resolve(id)?;
+            let Kind::Struct { .. } = self.kind(id) else { return None };
+            if self.is_named(id, name) {
+                return Some(offset);
+            }
+            if depth == NESTING_MAX {
+                return None;
+            }
+            offset.checked_add(self.find_member(id, name, depth + 1, left)?)
+        })
     }
 
     /// The type as C writes it, without qualifiers; a pointer to an array or function is shown as one to its last part.
@@ -425,7 +451,7 @@ fn read_type(words: &mut Words<'_>) -> Option<Type> {
                 let value = words.u32()?;
                 Some(EnumValue { name, value: if flag { value.cast_signed().into() } else { value.into() } })
             };
-            Kind::Enum { len: last, values: (0..count).map(|_| value(words)).collect::<Option<_>>()? }
+            Kind::Enum { len: last, is_signed: flag, values: (0..count).map(|_| value(words)).collect::<Option<_>>()? }
         }
         7 => Kind::Forward,
         8 => Kind::Typedef(TypeId(last)),
@@ -456,7 +482,7 @@ fn read_type(words: &mut Words<'_>) -> Option<Type> {
                 let [low, high] = [words.u32()?, words.u32()?];
                 Some(EnumValue { name, value: (u64::from(high) << 32 | u64::from(low)).cast_signed() })
             };
-            Kind::Enum { len: last, values: (0..count).map(|_| value(words)).collect::<Option<_>>()? }
+            Kind::Enum { len: last, is_signed: flag, values: (0..count).map(|_| value(words)).collect::<Option<_>>()? }
         }
         _ => return None,
     };

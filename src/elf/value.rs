@@ -93,7 +93,10 @@ mod tests {
         assert_eq!(written(&int(1, BOOLEAN), "y", 1), Some(vec![1]));
         assert_eq!(written(&int(1, BOOLEAN), "2", 1), None);
         assert_eq!(written(&int(1, 0), "y", 1), Some(vec![b'y']));
-        assert_eq!(written(&Kind::Enum { len: 4, values: Vec::new() }, "m", 4), Some(vec![2, 0, 0, 0]));
+        assert_eq!(
+            written(&Kind::Enum { len: 4, is_signed: false, values: Vec::new() }, "m", 4),
+            Some(vec![2, 0, 0, 0])
+        );
         let array = Kind::Array { element: crate::elf::btf::TypeId(1), count: 3 };
         assert_eq!(written(&array, "0a0b0c", 3), Some(vec![10, 11, 12]));
         assert_eq!(written(&array, "0a0b", 3), None);

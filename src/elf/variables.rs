@@ -96,7 +96,10 @@ fn map(section: &Section<'_>, frozen: bool, btf: Option<&Btf>) -> Result<ObjectM
         flags: if frozen { READ_ONLY_FOR_PROGRAMS } else { 0 },
         ..MapDef::default()
     };
-    let contents = if section.is_zero() { Vec::new() } else { section.bytes.to_vec() };
     let value_type = btf.and_then(|btf| btf.section(section.name)).map(|(id, _)| id);
+    let lock_offset = btf.zip(value_type).and_then(|(btf, id)| btf.member_offset(id, "bpf_spin_lock"));
+    // The kernel refuses locks in memory that programs may only read; there they are variables like others.
+    let def = MapDef { lock_offset: lock_offset.filter(|_| !frozen), ..def };
+    let contents = if section.is_zero() { Vec::new() } else { section.bytes.to_vec() };
     Ok(ObjectMap { contents, frozen, value_type, ..ObjectMap::new(def) })
 }

@@ -154,6 +154,8 @@ pub(super) struct TurnRuns {
     verdicts: [u64; Verdict::ALL.len()],
     pub(super) traps: u64,
     pub(super) findings: u64,
+    /// Returns that are no answer of the hook.
+    pub(super) strange: u64,
 }
 
 impl TurnRuns {

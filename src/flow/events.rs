@@ -33,6 +33,14 @@ pub enum Event {
         /// What and where.
         text: String,
     },
+    /// A program returned what is no answer of its hook. At most one of a turn is told; the frames are counted among those of
+    /// their verdict.
+    Verdict {
+        /// Name of the program on the hook.
+        program: String,
+        /// What it returned, and what became of the frame.
+        text: String,
+    },
     /// A worker failed while it judged a frame: a mistake of kumite's. It goes on with the next frame.
     Panic {
         /// Number of the worker.

@@ -237,6 +237,9 @@ impl<'w, P: Port> Turn<'w, P> {
         if outcome.trap.is_some() || !run.findings.is_empty() {
             self.tell(attached, &outcome, runs);
         }
+        if verdict == Verdict::Aborted && outcome.trap.is_none() {
+            self.tell_of_verdict(attached, &outcome, runs);
+        }
         self.pool.follow(self.current.as_mut().expect(IN_PLACE), &self.run.window);
         let answer = if verdict == Verdict::Pass { self.answer(&plan.responder) } else { Answer::Silence };
         // Nothing judges any more.
@@ -330,6 +333,23 @@ impl<'w, P: Port> Turn<'w, P> {
             self.events.leave_untold(self.run.findings.len());
         }
         runs.findings += self.run.findings.len() as u64;
+    }
+
+    /// XDP's set alone has an answer that means what a strange one does: of other hooks none is aborted.
+    #[cold]
+    fn tell_of_verdict(&self, attached: &Attached, outcome: &Outcome, runs: &mut TurnRuns) {
+        let retval = u32::try_from(outcome.r0 & 0xffff_ffff).expect("masked");
+        let kind = self.run.kind;
+        if kind.answers(retval) {
+            return;
+        }
+        if runs.strange == 0 {
+            let program = attached.judge.name().to_owned();
+            self.events.tell(Event::Verdict { program, text: kind.no_answer(retval) });
+        } else {
+            self.events.leave_untold(1);
+        }
+        runs.strange += 1;
     }
 
     /// After a panic: gives up the frame that was not handed on yet, and says how many that are.

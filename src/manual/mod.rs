@@ -25,3 +25,6 @@ pub mod glossary {}
 
 #[doc = include_str!("instructions.md")]
 pub mod instructions {}
+
+#[doc = include_str!("oracle.md")]
+pub mod oracle {}

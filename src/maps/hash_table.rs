@@ -425,7 +425,7 @@ mod tests {
 
     /// Linux c0203475765f: whoever knew the hash function filled one bucket.
     #[test]
-    fn keys_that_collide_in_one_map_do_not_in_another() {
+    fn regression_55_keys_that_collide_in_one_map_do_not_in_another() {
         let (attacked, other) = (table(1024), table(1024));
         let colliding = (0..u32::MAX).map(u32::to_ne_bytes).filter(|key| attacked.seed.hash(words(key)) % 1024 == 0);
         for key in colliding.take(300) {

@@ -2,12 +2,14 @@
 //!
 //! Invariant: plain data; bytes are hexadecimal digits.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::hexadecimal::to_hex;
 use crate::maps::Target;
 use crate::run::{Finding, FrameCopy, Redirect};
-use crate::verdict::Verdict;
+use crate::verdict::{ProgramKind, Verdict};
 
 /// What became of a frame.
 #[derive(Clone, Debug, Serialize)]
@@ -65,8 +67,9 @@ pub struct FindingReport {
     pub id: &'static str,
     /// Name of the program that was executing.
     pub prog: String,
-    /// Slot index.
-    pub insn: usize,
+    /// Slot index; none of what is seen at the end alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insn: Option<usize>,
     /// Source file that the instruction belongs to, where the object says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -83,10 +86,39 @@ impl FindingReport {
         Self {
             id: finding.id,
             prog: finding.program.clone(),
-            insn: finding.pc,
+            insn: Some(finding.pc),
             file: finding.source.as_ref().map(|source| source.file.to_string()),
             line: finding.source.as_ref().map(|source| source.line),
             what: finding.what.clone(),
+        }
+    }
+}
+
+impl FrameReport {
+    /// The finding that the program's answer is none of those that its hook knows, where it is none.
+    #[must_use]
+    pub fn unknown_verdict(&self, kind: ProgramKind) -> Option<FindingReport> {
+        (self.trap.is_none() && !kind.answers(self.retval)).then(|| FindingReport {
+            id: "unknown-verdict",
+            prog: self.prog.clone(),
+            insn: None,
+            file: None,
+            line: None,
+            what: kind.no_answer(self.retval),
+        })
+    }
+}
+
+impl fmt::Display for FindingReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prog)?;
+        if let Some(insn) = self.insn {
+            write!(f, " insn {insn}")?;
+        }
+        write!(f, ": {} ({})", self.what, self.id)?;
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
+            (_, _) => Ok(()),
         }
     }
 }

@@ -130,9 +130,9 @@ impl Reader<'_> {
                 fits(*len)?;
                 float(bytes)
             }
-            Kind::Enum { len, values } => {
+            Kind::Enum { len, is_signed, values } => {
                 fits(*len)?;
-                self.enumerator(values, number(bytes).filter(|_| *len <= 8)?, 8 * len)
+                self.enumerator((*is_signed, values), number(bytes).filter(|_| *len <= 8)?, 8 * len)
             }
             Kind::Array { element, count } => self.array(*element, *count, bytes, depth),
             Kind::Struct { len, members } | Kind::Union { len, members } => {
@@ -239,16 +239,16 @@ impl Reader<'_> {
         if let Kind::Int { encoding, .. } = btf.kind(id) {
             return integer(bits, bit_count, *encoding);
         }
-        let Kind::Enum { values, .. } = btf.kind(id) else { return Some(hexadecimal(bits)) };
-        self.enumerator(values, bits, bit_count.min(64))
+        let Kind::Enum { is_signed, values, .. } = btf.kind(id) else { return Some(hexadecimal(bits)) };
+        self.enumerator((*is_signed, values), bits, bit_count.min(64))
     }
 
-    fn enumerator(&mut self, values: &[EnumValue], bits: u128, bit_count: u32) -> Option<Value> {
+    fn enumerator(&mut self, (is_signed, values): (bool, &[EnumValue]), bits: u128, bit_count: u32) -> Option<Value> {
         self.claim(values.len() / VALUE_WEIGHT)?;
         let of_value = |value: &EnumValue| low_bits(u128::from(value.value.cast_unsigned()), bit_count);
         let Some(found) = values.iter().find(|value| of_value(value) == bits) else {
             // Not every compiler says the sign of 32 bits; bpftool takes them as signed.
-            let is_signed = bit_count == 32 || values.iter().any(|value| value.value < 0);
+            let is_signed = bit_count == 32 || is_signed;
             return integer(bits, bit_count, if is_signed { SIGNED } else { 0 });
         };
         let name = self.btf.short_text(found.name, SYMBOL_NAME_LEN_MAX)?;

@@ -105,7 +105,7 @@ fn the_run_goes_on_safely_after_a_trap_inside() {
 }
 
 #[test]
-fn fuel_ends_loops_and_is_counted_alike() {
+fn regression_42_fuel_ends_loops_of_callbacks_and_is_counted_alike() {
     let mut stage = Stage::new();
     let loaded = stage.load_raw(&looping("8388608", "", ADD_INDEX));
     let ran = on(&stage, &loaded, &[]);

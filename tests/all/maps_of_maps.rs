@@ -322,7 +322,7 @@ fn programs_look_up_in_inner_maps_as_in_the_kernel() {
 
 /// Linux CVE-2023-52447, ebpf-for-windows#4906: an inner map was freed while a program still used it.
 #[test]
-fn an_inner_map_that_was_taken_out_lives_until_the_burst_ends() {
+fn regression_56_an_inner_map_that_was_taken_out_lives_until_the_burst_ends() {
     let table = Table::new();
     let like = def(MapKind::HASH, 4, 4, 3, 0);
     for kind in [MapKind::ARRAY_OF_MAPS, MapKind::HASH_OF_MAPS] {

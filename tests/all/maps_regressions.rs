@@ -21,7 +21,7 @@ fn make(cage: &Arc<Cage>, kind: MapKind, sizes: [u32; 3], flags: u32) -> Result<
 
 /// Linux e1868b9e36d0: the product of entries and size overflowed, and a small map was used as a large one.
 #[test]
-fn entries_times_size_does_not_overflow() {
+fn regression_54_entries_times_size_does_not_overflow() {
     let cage = Cage::new().expect("address space");
     let large = [1, 4, 8, 4096, 0xffff, 1 << 16, (1 << 29) + 1, 1 << 30, 1 << 31, u32::MAX - 7, u32::MAX];
     let begin = Instant::now();
@@ -94,7 +94,7 @@ fn absurd_sizes_are_refused_in_one_line() {
 
 /// Linux CVE-2024-50262: the walk of a trie wrote behind its stack when every prefix length was on one path.
 #[test]
-fn a_walk_of_the_deepest_trie_stays_inside() {
+fn regression_57_a_walk_of_the_deepest_trie_stays_inside() {
     let cage = Cage::new().expect("address space");
     for byte_count in [1u32, 4, 256] {
         let map = make(&cage, MapKind::LPM_TRIE, [4 + byte_count, 1, 5000], NO_PREALLOC).expect("good");
@@ -152,7 +152,7 @@ fn keys_and_values_of_another_length_are_refused() {
 
 /// Linux CVE-2021-3489, CVE-2024-41009: positions and headers lay in memory that others could write.
 #[test]
-fn no_program_forges_a_ring_buffers_positions() {
+fn regression_58_no_program_forges_a_ring_buffers_positions() {
     let cage = Cage::new().expect("address space");
     let map = make(&cage, MapKind::RING_BUFFER, [0, 0, 4096], 0).expect("good");
     let ring = map.as_ring_buffer().expect("it is one");
@@ -170,7 +170,7 @@ fn no_program_forges_a_ring_buffers_positions() {
 }
 
 #[test]
-fn a_ring_buffers_record_is_finished_once_and_by_its_address_only() {
+fn regression_58_a_ring_buffers_record_is_finished_once_and_by_its_address_only() {
     let cage = Cage::new().expect("address space");
     let map = make(&cage, MapKind::RING_BUFFER, [0, 0, 4096], 0).expect("good");
     let ring = map.as_ring_buffer().expect("it is one");
@@ -190,7 +190,7 @@ fn a_ring_buffers_record_is_finished_once_and_by_its_address_only() {
 
 /// bpftime's handler of maps: a value was freed while a program still held its pointer.
 #[test]
-fn a_value_pointer_used_after_delete_reaches_no_other_element_within_its_burst() {
+fn regression_59_a_value_pointer_used_after_delete_reaches_no_other_element_within_its_burst() {
     let cage = Cage::new().expect("address space");
     for (kind, key_len, flags) in [
         (MapKind::HASH, 4, 0),

@@ -1,6 +1,7 @@
 //! Mistakes that other virtual machines shipped, one test each, named after the mistake and run in every mode.
 //!
-//! Those of arithmetic and encoding carry their number in the list of such mistakes; so do two of the server's, 60 and 61.
+//! Each carries its number in the list of such mistakes; those of the loader, of maps and of tail calls are beside the other
+//! tests of these.
 
 use kumite::isa;
 use kumite::limits::{CALL_FRAMES_MAX, FRAME_STACK_LEN, FUEL_DEFAULT, RUN_CHUNK_LEN};
@@ -8,7 +9,7 @@ use kumite::maps::{MapDef, MapKind};
 use kumite::program::{Program, RawProgram};
 use kumite::trap::TrapKind;
 use kumite::verdict::ProgramKind;
-use kumite::vm::{Loaded, Mode};
+use kumite::vm::{Linked, Loaded, Mode};
 
 use crate::stage::{Ran, Stage, slots};
 
@@ -316,7 +317,7 @@ fn regression_21_an_instruction_that_does_not_run_is_an_error() {
 // Atomics
 
 #[test]
-fn exchange_without_fetch_is_refused() {
+fn regression_22_an_exchange_without_fetch_is_refused() {
     for imm in [0xe0, 0xf0] {
         let slot = [0xdb, 0x1a, 0xf8, 0xff, imm, 0, 0, 0];
         let refusal = rejection(vec![slot, slots("exit")[0]]);
@@ -325,7 +326,7 @@ fn exchange_without_fetch_is_refused() {
 }
 
 #[test]
-fn fetched_values_reach_r0_and_are_zero_extended() {
+fn regression_23_fetched_values_reach_r0_and_are_zero_extended() {
     let start = "*(u64 *)(r10 - 8) = -1\n";
     assert_eq!(r0(&format!("{start}r0 = 5\nr0 = atomic_fetch_add((u64 *)(r10 - 8), r0)\nexit")), u64::MAX);
     let low = u64::from(u32::MAX);
@@ -337,7 +338,7 @@ fn fetched_values_reach_r0_and_are_zero_extended() {
 }
 
 #[test]
-fn misaligned_and_outside_atomics_trap() {
+fn regression_24_misaligned_and_outside_atomics_trap() {
     for (size, offset) in [("u64", 4), ("u32", 2), ("u32", 1)] {
         let text = format!("r0 = 0\nlock *({size} *)(r1 + {offset}) += r0\nexit");
         let trap = ran(&text, &[0; 16]).trap.expect("a trap");
@@ -352,7 +353,7 @@ fn misaligned_and_outside_atomics_trap() {
 // Memory
 
 #[test]
-fn an_access_does_not_wrap_at_the_end_of_the_address_space() {
+fn regression_25_an_access_does_not_wrap_at_the_end_of_the_address_space() {
     for address in ["0xffffffff", "0xfffffffc", "0xffffffffffffffff", "0x7fffffffffffffff"] {
         for offset in [0, 7, 32767] {
             let trap = trap(&format!("r1 = {address} ll\nr0 = *(u64 *)(r1 + {offset})\nexit"), &[]);
@@ -362,7 +363,7 @@ fn an_access_does_not_wrap_at_the_end_of_the_address_space() {
 }
 
 #[test]
-fn every_engine_forms_the_same_address() {
+fn regression_26_every_engine_forms_the_same_address() {
     // The upper half of a register is no part of an address; an offset is added after it is cut off.
     let text = "r2 = 0x1234567800000000 ll\nr1 |= r2\nr0 = *(u8 *)(r1 + 1)\nexit";
     let ran = ran(text, &[1, 2, 3, 4]);
@@ -370,7 +371,7 @@ fn every_engine_forms_the_same_address() {
 }
 
 #[test]
-fn generated_code_checks_every_access() {
+fn regression_27_generated_code_checks_every_access() {
     for address in ["0", "1", "4095", "65536", "0x80000000", "-1", "-4096"] {
         for access in ["r0 = *(u8 *)(r1 + 0)", "*(u8 *)(r1 + 0) = 1", "*(u64 *)(r1 - 8) = r1"] {
             let text = format!("r1 = {address}\nr0 = 0\n{access}\nexit");
@@ -382,7 +383,7 @@ fn generated_code_checks_every_access() {
 }
 
 #[test]
-fn every_byte_of_an_access_is_checked() {
+fn regression_28_every_byte_of_an_access_is_checked() {
     let stage = Stage::new();
     for (size, len) in [("u16", 2), ("u32", 4), ("u64", 8)] {
         for access in [format!("r0 = *({size} *)(r1 + 0)"), format!("*({size} *)(r1 + 0) = r1")] {
@@ -399,13 +400,13 @@ fn every_byte_of_an_access_is_checked() {
 }
 
 #[test]
-fn stores_are_translated_like_loads() {
+fn regression_29_stores_are_translated_like_loads() {
     let ran = ran("*(u32 *)(r1 + 4) = -1\n*(u16 *)(r1 + 1) = 0\nr0 = *(u64 *)(r1 + 0)\nexit", &[9; 8]);
     assert_eq!((ran.trap, ran.r0), (None, u64::from_le_bytes([9, 0, 0, 9, 255, 255, 255, 255])));
 }
 
 #[test]
-fn operands_have_the_width_that_their_size_says() {
+fn regression_30_operands_have_the_width_that_their_size_says() {
     let text = "r2 = 0x1122334455667788 ll\n*(u8 *)(r1 + 0) = r2\n*(u16 *)(r1 + 2) = r2\n*(u32 *)(r1 + 4) = r2
                 r0 = *(s8 *)(r1 + 0)\nexit";
     let ran = ran(text, &[0; 8]);
@@ -414,7 +415,101 @@ fn operands_have_the_width_that_their_size_says() {
 }
 
 #[test]
-fn the_stack_ends_where_it_ends_and_offsets_reach_their_ends() {
+fn regression_31_an_address_is_32_bits_however_it_is_scaled() {
+    // What a multiplication by 2, 4 or 8 pushes out of 32 bits is gone before an address is formed, in either width.
+    for shift in 1..=3u32 {
+        for letter in ["w", "r"] {
+            let index = 1u64 << (32 - shift) | 4 >> shift;
+            let text = format!(
+                "r2 = {index:#x} ll\n{letter}2 <<= {shift}\nr1 += r2\nr0 = *(u8 *)(r1 + 1)\n*(u8 *)(r1 + 2) = 9\nexit"
+            );
+            let at = 4 >> shift << shift;
+            let ran = ran(&text, &[10, 11, 12, 13, 14, 15, 16, 17]);
+            assert_eq!((ran.trap, ran.r0), (None, 11 + at), "{text}");
+            assert_eq!(ran.memory[usize::try_from(at).expect("small") + 2], 9, "{text}");
+        }
+    }
+}
+
+#[test]
+fn regression_32_no_helper_writes_to_a_read_only_map() {
+    for mode in Mode::ALL {
+        let stage = Stage::new();
+        let name = "constants".to_owned();
+        let def = MapDef { name, kind: MapKind::ARRAY, key_len: 4, value_len: 16, max_entries: 1, ..MapDef::default() };
+        let maps = [stage.map(&MapDef { flags: 1 << 7, ..def })];
+        maps[0].1.host_update(&[0; 4], &[7; 16], 0).expect("not frozen yet");
+        maps[0].1.freeze().expect("arrays can be frozen");
+        let start = "r6 = map_val(map_by_idx(0)) + 0\n*(u64 *)(r10 - 8) = 0x3231\n";
+        for (what, text) in [
+            ("strtol", "r1 = r10\nr1 += -8\nr2 = 8\nr3 = 10\nr4 = r6\ncall 105"),
+            ("probe_read_kernel", "r1 = r6\nr2 = 8\nr3 = r10\nr3 += -8\ncall 113"),
+            ("a store", "*(u64 *)(r6 + 8) = 1"),
+            ("an atomic operation", "r1 = 1\nlock *(u64 *)(r6 + 8) += r1"),
+        ] {
+            let loaded = stage.load("test", ProgramKind::Raw, slots(&format!("{start}{text}\nr0 = 0\nexit")), &maps);
+            let trap = stage.run_raw(mode, &loaded, &[]).trap.unwrap_or_else(|| panic!("{what} in {mode} mode"));
+            let is_memory = matches!(trap.kind, TrapKind::Memory(_) | TrapKind::HelperMemory { .. });
+            assert!(is_memory, "{what} in {mode} mode: {trap}");
+            assert_eq!(maps[0].1.host_lookup(&[0; 4]), Ok(vec![7; 16]), "{what} in {mode} mode");
+        }
+        // It can be read.
+        let reader = stage.load("test", ProgramKind::Raw, slots(&format!("{start}r0 = *(u8 *)(r6 + 15)\nexit")), &maps);
+        assert_eq!(stage.run_raw(mode, &reader, &[]).r0, 7);
+    }
+}
+
+#[test]
+fn regression_33_a_packet_pointer_kept_across_a_move_of_the_frame_is_found() {
+    let keeps = "r6 = r1\nr7 = *(u32 *)(r1 + 0)\n";
+    let reads = "r0 = *(u8 *)(r7 + 20)\nr0 = 2\nexit";
+    let adjust = "r1 = r6\nr2 = 4\ncall 44\n";
+    let shrink = "r1 = r6\nr2 = -4\ncall 65\n";
+    let meta = "r1 = r6\nr2 = -4\ncall 54\n";
+    let stale = |ran: &Ran| ran.findings.iter().filter(|finding| finding.id == "stale-packet-pointer").count();
+    for mode in Mode::ALL {
+        let expected = usize::from(mode == Mode::Verify);
+        for (moves, found) in [(adjust, expected), (shrink, expected), (meta, expected), ("", 0)] {
+            let stage = Stage::new();
+            let loaded = stage.load("test", ProgramKind::Xdp, slots(&format!("{keeps}{moves}{reads}")), &[]);
+            let ran = stage.run_frame(mode, &loaded, &[0xaa; 60]);
+            assert_eq!((ran.trap, ran.r0, stale(&ran)), (None, 2, found), "{moves} in {mode} mode");
+        }
+        // The program that a subprogram tail-calls moves it, and the caller of the subprogram knows nothing of that.
+        let stage = Stage::new();
+        let (name, kind) = ("jumps".to_owned(), MapKind::PROGRAM_ARRAY);
+        let def = MapDef { name, kind, key_len: 4, value_len: 4, max_entries: 1, ..MapDef::default() };
+        let maps = [stage.map(&def)];
+        let next = stage.load("next", ProgramKind::Xdp, slots("r2 = 4\ncall 44\nr0 = 0\nexit"), &maps);
+        let caller =
+            format!("{keeps}r1 = r6\ncall sub\n{reads}\nsub: r2 = map_by_idx(0)\nr3 = 0\ncall 12\nr0 = 0\nexit");
+        let caller = stage.load("test", ProgramKind::Xdp, slots(&caller), &maps);
+        let array = maps[0].1.as_program_array().expect("a program array");
+        for found in [0, expected] {
+            let ran = stage.run_frame(mode, &caller, &[0xaa; 60]);
+            assert_eq!((ran.trap, ran.r0, stale(&ran)), (None, 2, found), "tail call in {mode} mode");
+            array.replace(0, Some(next.slot())).expect("a slot");
+        }
+    }
+}
+
+#[test]
+fn regression_34_bytes_that_a_frame_grows_by_are_zero() {
+    // Behind the frame lies what no program may see.
+    for mode in Mode::ALL {
+        let stage = Stage::new();
+        for growth in [1, 6, 100, 1000] {
+            let text = format!("r2 = {growth}\ncall 65\nr0 = 2\nexit");
+            let ran = stage.run_frame(mode, &stage.load("test", ProgramKind::Xdp, slots(&text), &[]), &[0xaa; 60]);
+            assert_eq!((ran.trap, ran.memory.len()), (None, 60 + growth), "{mode}");
+            assert!(ran.memory[..60].iter().all(|byte| *byte == 0xaa), "{mode}");
+            assert!(ran.memory[60..].iter().all(|byte| *byte == 0), "{growth} bytes in {mode} mode");
+        }
+    }
+}
+
+#[test]
+fn regression_36_the_stack_ends_where_it_ends_and_offsets_reach_their_ends() {
     let bottom = "r0 = 0\n*(u64 *)(r10 - 512) = 5\nr0 = *(u64 *)(r10 - 512)\nexit";
     assert_eq!(r0(bottom), 5);
     assert!(trap("r0 = *(u8 *)(r10 + 0)\nexit", &[]).starts_with("insn 0: read at "));
@@ -431,7 +526,7 @@ fn the_stack_ends_where_it_ends_and_offsets_reach_their_ends() {
 }
 
 #[test]
-fn a_bad_load_ends_one_run_and_no_more() {
+fn regression_37_a_bad_load_ends_one_run_and_no_more() {
     let stage = Stage::new();
     let bad = stage.load_raw("r1 = 0\nr0 = *(u64 *)(r1 + 0)\nexit");
     let good = stage.load_raw("r0 = 1\nexit");
@@ -444,7 +539,7 @@ fn a_bad_load_ends_one_run_and_no_more() {
 // Calls, stack, termination
 
 #[test]
-fn recursion_stops_at_the_depth() {
+fn regression_38_recursion_stops_at_the_depth() {
     let ran = ran("call +1\nexit\nr0 = 0\ncall -2\nexit", &[]);
     assert_eq!(ran.trap_text(), format!("insn 3: calls nest deeper than {CALL_FRAMES_MAX}"));
     let chain = |calls: u32| -> String {
@@ -456,7 +551,7 @@ fn recursion_stops_at_the_depth() {
 }
 
 #[test]
-fn calls_out_of_the_program_are_refused() {
+fn regression_39_calls_out_of_the_program_are_refused() {
     for target in [-2, 1, i32::MAX, i32::MIN] {
         let mut call = slots("call +0\nexit");
         call[0][4..].copy_from_slice(&target.to_le_bytes());
@@ -466,7 +561,7 @@ fn calls_out_of_the_program_are_refused() {
 }
 
 #[test]
-fn every_frame_has_its_own_stack_and_finds_it_zeroed() {
+fn regression_40_every_frame_has_its_own_stack_and_finds_it_zeroed() {
     // Each frame stores its depth, calls, and finds it again; a second call finds nothing of the first.
     let text = "*(u64 *)(r10 - 8) = 1\n*(u64 *)(r10 - 512) = 2\ncall sub\nr6 = r0\ncall sub\nr0 += r6
                 r1 = *(u64 *)(r10 - 8)\nr2 = *(u64 *)(r10 - 512)\nr0 *= 100\nr1 *= 10\nr0 += r1\nr0 += r2\nexit
@@ -478,7 +573,7 @@ fn every_frame_has_its_own_stack_and_finds_it_zeroed() {
 }
 
 #[test]
-fn fuel_ends_a_run_at_the_same_place_in_every_mode() {
+fn regression_41_fuel_ends_a_run_at_the_same_place_in_every_mode() {
     let text =
         "r7 = 0\nr6 = 10\nloop: r7 += 1\nr6 += -1\ncall sub\nif r6 != 0 goto loop\nr0 = r7\nexit\nsub: r2 = 1\nexit";
     let mut stage = Stage::new();
@@ -500,7 +595,7 @@ fn fuel_ends_a_run_at_the_same_place_in_every_mode() {
 }
 
 #[test]
-fn endless_loops_end() {
+fn regression_42_endless_loops_end() {
     assert_eq!(trap("goto -1\nexit", &[]), "insn 0: fuel used up: the program ran too long");
     assert_eq!(trap("loop: r0 = 1\nr1 = 2\ngoto loop", &[]), "insn 2: fuel used up: the program ran too long");
     let callx = trap("r6 = 8\nloop: callx r6\nif r0 == 0 goto loop\nexit", &[]);
@@ -512,7 +607,17 @@ fn endless_loops_end() {
 }
 
 #[test]
-fn an_unknown_helper_is_refused_by_number_and_trapped_by_register() {
+fn regression_46_an_unknown_helper_is_refused_by_number_and_trapped_by_register() {
+    for (number, name) in [("999", ""), ("194", " (bpf_kptr_xchg)"), ("0", ""), ("-1", "")] {
+        let raw =
+            RawProgram { name: "test".to_owned(), slots: slots(&format!("call {number}\nexit")), ..Default::default() };
+        let program = Program::check(raw, ProgramKind::Raw).expect("well-formed");
+        let linked = Linked::link(std::sync::Arc::new(program), Stage::new().world, Box::new([]));
+        let refusal = linked.expect_err("no such helper").to_string();
+        let expected =
+            format!("test insn 0: helper {number}{name} is not supported; see `kumite helpers` for those that are");
+        assert_eq!(refusal, expected);
+    }
     for (number, text) in
         [("999", "999"), ("-1", "18446744073709551615"), ("12", "12"), ("0x100000008 ll", "4294967304")]
     {
@@ -523,13 +628,13 @@ fn an_unknown_helper_is_refused_by_number_and_trapped_by_register() {
 }
 
 #[test]
-fn a_null_context_traps_only_where_it_is_used() {
+fn regression_47_a_null_context_traps_only_where_it_is_used() {
     assert_eq!(r0("r0 = r1\nexit"), 0);
     assert_eq!(trap("r0 = *(u32 *)(r1 + 0)\nexit", &[]), "insn 0: read at guest address 0x0: not mapped for this");
 }
 
 #[test]
-fn memory_of_one_run_is_not_visible_to_the_next() {
+fn regression_35_memory_of_one_run_is_not_visible_to_the_next() {
     let stage = Stage::new();
     let fill: String = (1..=64).map(|word| format!("*(u64 *)(r10 - {}) = 0x21212121\n", 8 * word)).collect();
     let secret = stage.load_raw(&format!("{fill}call sub\nexit\nsub: {fill}r0 = 0\nexit"));

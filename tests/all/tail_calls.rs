@@ -37,7 +37,7 @@ fn tail_calls(stage: &Stage, programs: &[&str], slots_of: &[(u32, usize)]) -> Ar
 const JUMP: &str = "r2 = map_by_idx(0)\ncall 12\n";
 
 #[test]
-fn tail_calls_stop_at_33_and_the_count_is_kept_across_subprograms() {
+fn regression_43_tail_calls_stop_at_33_and_the_count_is_kept_across_subprograms() {
     let stage = Stage::new();
     // The memory counts entries.
     let count = "r6 = r1\nr0 = *(u64 *)(r6 + 0)\nr0 += 1\n*(u64 *)(r6 + 0) = r0\n";
@@ -78,7 +78,7 @@ fn tail_calls_stop_at_33_and_the_count_is_kept_across_subprograms() {
 }
 
 #[test]
-fn an_endless_loop_of_tail_calls_with_loops_between_ends() {
+fn regression_42_an_endless_loop_of_tail_calls_with_loops_between_ends() {
     let stage = Stage::new();
     let spin = format!("r6 = r1\nr7 = 10\nloop: r7 += -1\nif r7 != 0 goto loop\nr1 = r6\nr3 = 0\n{JUMP}goto loop");
     let ran = on(&stage, &tail_calls(&stage, &[&spin], &[(0, 0)]), &[0; 8]);
@@ -86,7 +86,7 @@ fn an_endless_loop_of_tail_calls_with_loops_between_ends() {
 }
 
 #[test]
-fn a_tail_call_index_is_32_bits() {
+fn regression_44_a_tail_call_index_is_32_bits() {
     let stage = Stage::new();
     let main = format!("r3 = 0xffffffff00000001 ll\n{JUMP}r0 = 0\nexit");
     let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = 7\nexit"], &[(1, 1)]), &[0; 8]);
@@ -94,7 +94,7 @@ fn a_tail_call_index_is_32_bits() {
 }
 
 #[test]
-fn a_failed_tail_call_falls_through() {
+fn regression_45_a_failed_tail_call_falls_through() {
     let stage = Stage::new();
     for index in ["0", "3", "4", "-1"] {
         let main = format!("r3 = {index}\n{JUMP}r0 += 100\nexit");

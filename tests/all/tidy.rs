@@ -166,6 +166,25 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
+fn every_mistake_of_others_has_a_test_of_its_number() {
+    let mut found = BTreeSet::new();
+    for path in rust_files("src").into_iter().chain(rust_files("tests")) {
+        let text = text(&path);
+        let mut before = "";
+        for line in text.lines() {
+            if let Some(name) = line.trim_start().strip_prefix("fn regression_") {
+                assert!(before.trim() == "#[test]", "{}: fn regression_{name} is no test", path.display());
+                let number = name.split_once('_').and_then(|(number, _)| number.parse::<u32>().ok());
+                found.insert(number.unwrap_or_else(|| panic!("{}: {name} has no number", path.display())));
+            }
+            before = line;
+        }
+    }
+    let missing: Vec<u32> = (1..=61).filter(|number| !found.contains(number)).collect();
+    assert!(missing.is_empty(), "mistakes without a test: {missing:?}");
+}
+
+#[test]
 fn lists_are_sorted_and_complete() {
     let helpers: Vec<u32> = kumite::helpers::HELPERS.iter().map(|helper| helper.id).collect();
     assert!(helpers.is_sorted_by(|a, b| a < b), "HELPERS by number: {helpers:?}");

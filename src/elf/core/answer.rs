@@ -113,8 +113,8 @@ fn field(btf: &Btf, question: Question, spec: &Spec) -> Option<Number> {
         Question::FieldByteLen => shift(byte_len, !is_bit_field),
         Question::FieldSigned => {
             let kind = btf.kind(type_id);
-            let is_signed = if let Kind::Enum { values, .. } = kind {
-                values.iter().any(|value| value.value < 0)
+            let is_signed = if let Kind::Enum { is_signed, .. } = kind {
+                *is_signed
             } else {
                 matches!(kind, Kind::Int { encoding, .. } if encoding & SIGNED != 0)
             };

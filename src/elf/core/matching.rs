@@ -146,7 +146,7 @@ impl<'a> Matcher<'a> {
                 | (Kind::Union { members: ours, .. }, Kind::Union { members: theirs, .. }) => {
                     self.members_match(ours, theirs, depth)?
                 }
-                (Kind::Enum { len: one, values: ours }, Kind::Enum { len: other, values: theirs }) => {
+                (Kind::Enum { len: one, values: ours, .. }, Kind::Enum { len: other, values: theirs, .. }) => {
                     self.spend((ours.len() + theirs.len()) as u64)?;
                     let theirs: std::collections::HashSet<&str> =
                         theirs.iter().map(|value| essential(self.target.text(value.name))).collect();

@@ -105,7 +105,8 @@ impl<'a> Reader<'a> {
         loop {
             let word = self.word();
             if word == "}" {
-                return Kind::Enum { len, values };
+                let is_signed = values.iter().any(|value: &EnumValue| value.value < 0);
+                return Kind::Enum { len, is_signed, values };
             }
             if let Some(found) = word.strip_prefix('+') {
                 prefix = found;

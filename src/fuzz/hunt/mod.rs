@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::isa::Does;
 use crate::isa::random::Dice;
 use crate::limits::FRAME_LEN_MIN;
-use crate::report::{FindingReport, FrameReport, Preset, RunError, RunRequest, TestRun};
+use crate::report::{FrameReport, Preset, RunError, RunRequest, TestRun};
 use crate::verdict::ProgramKind;
 use crate::vm::Mode;
 
@@ -74,28 +74,14 @@ pub struct Bag {
     pub elapsed: Duration,
 }
 
-/// Whether a return value is one that the hook knows.
-fn is_known(kind: ProgramKind, retval: u32) -> bool {
-    match kind {
-        ProgramKind::Xdp => retval <= 4,
-        ProgramKind::Tc => retval == u32::MAX || retval <= 8,
-        ProgramKind::FlowDissector => [0, 2, 7, 129].contains(&retval),
-        ProgramKind::SocketFilter | ProgramKind::Raw => true,
-    }
-}
-
 /// What a report holds against the program, a line each.
 fn faults(kind: ProgramKind, report: &FrameReport) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(trap) = &report.trap {
         faults.push(format!("trap: {trap}"));
-    } else if !is_known(kind, report.retval) {
-        faults.push(format!("return value {} is none of the hook's", report.retval));
     }
-    let told = |finding: &FindingReport| {
-        format!("finding: {} insn {}: {} ({})", finding.prog, finding.insn, finding.what, finding.id)
-    };
-    faults.extend(report.findings.iter().map(told));
+    let strange = report.unknown_verdict(kind);
+    faults.extend(report.findings.iter().chain(&strange).map(|finding| format!("finding: {finding}")));
     faults
 }
 

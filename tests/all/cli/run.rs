@@ -150,7 +150,10 @@ fn metadata_goes_in_before_the_frame_and_comes_out() {
     let context = "0800000032000000";
     let (code, lines) = json(&["run", &object_file, "--hex", &input, "--ctx-in", context]);
     let report = &lines[0];
-    assert_eq!((code, &report["retval"], &report["findings"]), (0, &Value::from(0x0807_0605), &Value::Array(vec![])));
+    assert_eq!((code, &report["retval"]), (0, &Value::from(0x0807_0605)));
+    let ids: Vec<&Value> =
+        report["findings"].as_array().expect("a list").iter().map(|finding| &finding["id"]).collect();
+    assert_eq!(ids, ["unknown-verdict"]);
     assert_eq!((&report["meta_out"], &report["data_out"]), (&Value::from("05060708"), &Value::from(FRAME)));
     assert_eq!(report["ctx_out"], format!("040000002e000000{}", "00".repeat(16)));
     let refused = said(&["run", &object_file, "--hex", FRAME, "--ctx-in", context]);
@@ -234,6 +237,28 @@ fn a_program_that_traps_is_exit_code_1() {
         let trap = lines[0]["trap"].as_str().expect("a trap");
         assert_eq!(trap, "wild insn 1: read at guest address 0x8: not mapped for this", "{mode}");
     }
+}
+
+#[test]
+fn an_answer_that_the_hook_does_not_know_is_a_finding_in_every_mode() {
+    let strange = object_in("strange.o", "xdp", "r0 = 7\nexit");
+    let known = object_in("known.o", "xdp", "r0 = 4\nexit");
+    let what = "returns 7, which is no answer of xdp programs: the frame's verdict is aborted";
+    for mode in ["fast", "instrumented", "verify"] {
+        let (code, lines) = json(&["run", &strange, "--hex", FRAME, "--mode", mode]);
+        let finding = &lines[0]["findings"][0];
+        assert_eq!((code, &finding["id"], &finding["what"]), (0, &"unknown-verdict".into(), &what.into()));
+        assert!(finding.get("insn").is_none(), "{finding}");
+        let (_, lines) = json(&["run", &known, "--hex", FRAME, "--mode", mode]);
+        assert_eq!(lines[0]["findings"], Value::Array(Vec::new()));
+    }
+    let (code, out, _) = said(&["run", &strange, "--hex", FRAME, "--fail-on", "finding"]);
+    let line = format!(": {what} (unknown-verdict)\n");
+    assert!(code == 1 && out.contains("  finding: ") && out.contains(&line), "{out}");
+    let tc = object_in("strange_tc.o", "tc", "r0 = 9\nexit");
+    let (_, lines) = json(&["run", &tc, "--hex", &format!("{FRAME}{}", "00".repeat(40))]);
+    let what = "returns 9, which is no answer of tc programs: the frame's verdict is pass";
+    assert_eq!(lines[0]["findings"][0]["what"], what);
 }
 
 #[test]
@@ -349,6 +374,8 @@ fn what_a_run_dumps_is_taken_by_the_next() {
     let read =
         |path: &str| -> Value { serde_json::from_str(&fs::read_to_string(path).expect("written")).expect("JSON") };
     let (first, second) = (read(&first), read(&second));
+    let formatted = &first["counters"]["elements"][0]["formatted"];
+    assert!(formatted["values"][0]["frames"].is_u64(), "what is shown by type is in the dump that is taken: {first}");
     assert_eq!(first["backends"], second["backends"]);
     let packets = |dump: &Value| {
         let values = dump["counters"]["elements"].as_array().expect("a list").iter();

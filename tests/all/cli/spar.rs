@@ -68,6 +68,30 @@ fn two_hosts_send_to_each_other_and_every_frame_is_in_the_books() {
 }
 
 #[test]
+fn elements_of_a_live_host_are_shown_by_their_types_and_taken_by_a_run() {
+    let folder = Folder::new();
+    let [a, b] = pair(&folder, &[]);
+    b.ask(&["map", "update", "blocklist", "10.1.0.0/16", "5"]);
+    let dumped = b.json(&["map", "dump", "blocklist"]);
+    let element = &dumped["elements"][0];
+    assert_eq!((&element["key"], &element["value"]), (&"100000000a010000".into(), &"0500000000000000".into()));
+    let shown = &element["formatted"];
+    assert_eq!((&shown["key"]["len"], &shown["value"]), (&16.into(), &5.into()), "{dumped}");
+    let found = b.json(&["map", "lookup", "blocklist", "10.1.0.0/16"]);
+    assert_eq!(&found["formatted"], shown, "{found}");
+    let counters = a.json(&["map", "dump", "counters"]);
+    assert_eq!(counters["elements"][0]["formatted"]["values"][0]["frames"], 0, "{counters}");
+    // A run takes it as it is: its frame is from a blocked address.
+    let file = folder.0.join("blocklist.json");
+    fs::write(&file, dumped.to_string()).expect("written");
+    let frame = "02000000000102000000000208004500001c0000000040117cce0a0100010a00000204d2232800080000";
+    let run = |words: &[&str]| said(&[&["run", FIREWALL, "--hex", frame], words].concat());
+    let (code, out, complaints) = run(&["--map", &format!("blocklist={}", file.display())]);
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    assert!(out.starts_with("frame 1: drop ") && run(&[]).1.starts_with("frame 1: pass "), "{out}");
+}
+
+#[test]
 fn records_that_find_their_ring_buffer_full_are_counted_with_the_map() {
     let folder = Folder::new();
     let [a, b] = pair(&folder, &[]);

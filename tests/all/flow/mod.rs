@@ -230,8 +230,12 @@ fn each_verdict_has_its_count_and_each_abort_its_reason() {
         assert_eq!((port.aborted_by.trap, port.aborted_by.verdict), (0, 200));
         assert_eq!((port.aborted_by.target, port.aborted_by.panic), (200, 100));
         assert_all_left(&port);
-        let panics = right
-            .events()
+        let events = right.events();
+        let strange: Vec<_> = events.iter().filter(|told| matches!(&told.event, Event::Verdict { .. })).collect();
+        let text = "returns 77, which is no answer of xdp programs: the frame's verdict is aborted".to_owned();
+        let expected = Event::Verdict { program: "by number".to_owned(), text };
+        assert!(!strange.is_empty() && strange.iter().all(|told| told.event == expected), "{io}: {strange:?}");
+        let panics = events
             .into_iter()
             .filter(|told| matches!(&told.event, Event::Panic { worker: 0, text } if text == "a mistake of ours"));
         assert_eq!(panics.count(), 100);

@@ -141,7 +141,7 @@ fn a_malformed_program_is_refused_and_the_others_are_not() {
 }
 
 #[test]
-fn wrong_relocations_are_refused_with_symbol_and_instruction() {
+fn regression_50_wrong_relocations_are_refused_with_symbol_and_instruction() {
     let with = |text: &str, place: (u64, u32), symbol: fn(&mut Builder) -> u32| {
         let mut builder = program(text, &[]);
         let symbol = symbol(&mut builder);
@@ -235,7 +235,7 @@ fn relocation_sections_of_another_form_are_refused() {
 }
 
 #[test]
-fn garbage_for_types_is_refused_with_its_place() {
+fn regression_52_garbage_for_types_is_refused_with_its_place() {
     let refused = |bytes: &[u8]| {
         let mut builder = Builder::new();
         builder.note(".BTF", bytes);

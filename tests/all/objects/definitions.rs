@@ -389,9 +389,21 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, in
     guarded SEC(\".maps\");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, struct timed); }
     timed SEC(\".maps\");
+struct holder { __u32 first; struct { __u32 second; struct timed timed; } inner; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, struct holder); }
+    nested SEC(\".maps\");
+static int before SEC(\".data.A\");
+static struct bpf_spin_lock lock SEC(\".data.A\");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, __u64); }
     plain SEC(\".maps\");
-SEC(\"xdp\") int one(struct xdp_md *ctx) { int key = 0; return !bpf_map_lookup_elem(&guarded, &key); }
+SEC(\"xdp\") int one(struct xdp_md *ctx)
+{
+    int key = 0;
+    bpf_spin_lock(&lock);
+    before++;
+    bpf_spin_unlock(&lock);
+    return !bpf_map_lookup_elem(&guarded, &key);
+}
 ";
     for object in objects("locks", text) {
         let fields = |name| {
@@ -401,5 +413,9 @@ SEC(\"xdp\") int one(struct xdp_md *ctx) { int key = 0; return !bpf_map_lookup_e
         assert_eq!(fields("guarded"), (Some(8), None));
         assert_eq!(fields("timed"), (Some(16), Some(0)));
         assert_eq!(fields("plain"), (None, None));
+        assert_eq!(fields("nested"), (Some(8 + 8 + 16), Some(8 + 8)));
+        let variables = map(&object, ".data.A");
+        let lock = variables.def.lock_offset.expect("it has one");
+        assert!(lock == 0 || lock == 4, "{lock}");
     }
 }

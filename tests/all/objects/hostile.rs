@@ -75,7 +75,7 @@ fn extreme_numbers_in_tables_give_an_object_or_an_error() {
 }
 
 #[test]
-fn a_section_entry_size_of_zero_or_more_than_all_is_of_no_consequence() {
+fn regression_48_a_section_entry_size_of_zero_or_more_than_all_is_of_no_consequence() {
     for (name, whole) in real() {
         let table = usize::try_from(u64::from_le_bytes(whole[40..48].try_into().expect("8"))).expect("in the file");
         for entry_len in [0u64, 1, u64::MAX, 1 << 40] {
@@ -95,7 +95,7 @@ fn a_section_entry_size_of_zero_or_more_than_all_is_of_no_consequence() {
 }
 
 #[test]
-fn a_section_of_giant_size_allocates_nothing() {
+fn regression_49_a_section_of_giant_size_allocates_nothing() {
     let mut builder = Builder::new();
     builder.zeros(".bss", 1 << 40);
     let expected = "section .bss: its variables are too long for a map; rebuild the object";
@@ -112,7 +112,7 @@ fn a_section_of_giant_size_allocates_nothing() {
 }
 
 #[test]
-fn overlapping_sections_are_refused() {
+fn regression_51_overlapping_sections_are_refused() {
     let mut builder = Builder::new();
     builder.data(".data", &[7; 4096]);
     builder.data(".rodata", &[7; 4096]);
@@ -164,7 +164,7 @@ fn an_object_whose_programs_repeat_a_large_function_stays_within_its_budget() {
 }
 
 #[test]
-fn relocations_against_symbols_of_every_kind_give_a_program_or_a_refusal() {
+fn regression_53_relocations_against_symbols_of_every_kind_give_a_program_or_a_refusal() {
     for info in 0..=u8::MAX {
         for home in [0, 1, 2, 3, 0xfff1, 0xfff2, 0xffee] {
             let mut builder = Builder::new();

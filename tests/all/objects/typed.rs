@@ -58,6 +58,10 @@ fn every_kind_of_value_is_shown_by_its_type() {
         ("typedef enum { RED, GREEN = 5 } value_t;", "ffffffff", json!(-1)),
         ("typedef enum { LOW = -3, HIGH } value_t;", "fdffffff", json!("LOW")),
         ("typedef enum { LOW = -3, HIGH } value_t;", "fcffffff", json!(-4)),
+        ("typedef enum { TOP = 0xffffffffffffffff } value_t;", "ffffffffffffffff", json!("TOP")),
+        ("typedef enum { TOP = 0x8000000000000001 } value_t;", "0200000000000080", json!(0x8000_0000_0000_0002u64)),
+        ("typedef enum { TOP = 0x8000000000000001 } value_t;", "0500000000000000", json!(5)),
+        ("typedef enum { LOW = -3, HIGH = 0x7fffffffffffffff } value_t;", "fcffffffffffffff", json!(-4)),
         ("typedef __be16 value_t;", "0050", json!(0x5000)),
         (
             "typedef struct { union { int a; unsigned char b[4]; }; struct { short c; }; union { int e; } d; } value_t;",

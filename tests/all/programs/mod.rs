@@ -4,6 +4,7 @@ pub(crate) mod clang;
 mod frames;
 mod kernel_object;
 mod network;
+mod table;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -162,6 +163,7 @@ fn compare_furnished(path: &Path, program: &str, preset: Preset<'_>, furnish: Fu
 
 /// The same on these inputs.
 fn compare_on(path: &Path, program: &str, preset: Preset<'_>, furnish: Furnish<'_>, inputs: &[Input]) {
+    table::expect(path, program, inputs.len());
     let object = parse(path);
     let mut verified = test_run(&object, program, preset, furnish);
     let expected = reports(&mut verified, Mode::Verify, inputs);

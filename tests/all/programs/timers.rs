@@ -9,7 +9,7 @@ use kumite::report::{RunRequest, TestRun};
 use kumite::vm::Mode;
 
 use super::kernel_object::KernelObject;
-use super::{Elements, clang, elements_in_kernel, elements_of, parse};
+use super::{Elements, clang, elements_in_kernel, elements_of, parse, table};
 use crate::kernel::{self, TestInput};
 use crate::ports::free_addresses;
 
@@ -37,6 +37,7 @@ fn timers_call_functions_as_in_the_kernel() {
         let path = clang::build("clang-19", cpu, "tests/programs/timer.c");
         let object = parse(&path);
         for (program, map) in MAPS {
+            table::expect(&path, program, 1);
             let mut answers = Vec::new();
             for mode in Mode::ALL {
                 let run = TestRun::new(&RunRequest { object: &object, program: Some(program), presets: &[] });
