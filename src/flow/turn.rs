@@ -346,8 +346,6 @@ impl<'w, P: Port> Turn<'w, P> {
         if runs.strange == 0 {
             let program = attached.judge.name().to_owned();
             self.events.tell(Event::Verdict { program, text: kind.no_answer(retval) });
-        } else {
-            self.events.leave_untold(1);
         }
         runs.strange += 1;
     }

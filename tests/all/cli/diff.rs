@@ -154,3 +154,34 @@ SEC(\"xdp\") int way(struct xdp_md *ctx)
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert!(report.get("kernels_own").is_none(), "{report}");
 }
+
+#[test]
+fn locks_in_variables_and_timers_in_nested_structures_are_known_to_both_sides() {
+    if !available() || !clang::available("clang-19") {
+        return;
+    }
+    let text = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar _license[] SEC(\"license\") = \"GPL\";
+static struct bpf_spin_lock lock SEC(\".data.guarded\");
+static long count SEC(\".data.guarded\");
+struct held { long uses; struct { long more; struct bpf_timer timer; } inner; };
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct held);
+} timed SEC(\".maps\");
+SEC(\"tc\") int counts(struct __sk_buff *skb)
+{
+	int key = 0;
+	struct held *held = bpf_map_lookup_elem(&timed, &key);
+	if (!held)
+		return 2;
+	bpf_spin_lock(&lock);
+	count += skb->len;
+	bpf_spin_unlock(&lock);
+	held->uses++;
+	return bpf_timer_init(&held->inner.timer, &timed, 1) == 0;
+}";
+    let object = clang::build_text("clang-19", "diff_fields", text);
+    let (code, out, complaints) =
+        said(&["diff", object.to_str().expect("text"), "--hex", &format!("{FRAME}{}", "00".repeat(40)), "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{complaints}"));
+    assert_eq!((code, &report["frames"]), (0, &Value::from(1)), "{out}");
+}

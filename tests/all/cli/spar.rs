@@ -73,14 +73,14 @@ fn elements_of_a_live_host_are_shown_by_their_types_and_taken_by_a_run() {
     let [a, b] = pair(&folder, &[]);
     b.ask(&["map", "update", "blocklist", "10.1.0.0/16", "5"]);
     let dumped = b.json(&["map", "dump", "blocklist"]);
-    let element = &dumped["elements"][0];
+    let element = &dumped[0];
     assert_eq!((&element["key"], &element["value"]), (&"100000000a010000".into(), &"0500000000000000".into()));
     let shown = &element["formatted"];
     assert_eq!((&shown["key"]["len"], &shown["value"]), (&16.into(), &5.into()), "{dumped}");
     let found = b.json(&["map", "lookup", "blocklist", "10.1.0.0/16"]);
-    assert_eq!(&found["formatted"], shown, "{found}");
+    assert_eq!(&found[0]["formatted"], shown, "{found}");
     let counters = a.json(&["map", "dump", "counters"]);
-    assert_eq!(counters["elements"][0]["formatted"]["values"][0]["frames"], 0, "{counters}");
+    assert_eq!(counters[0]["formatted"]["values"][0]["frames"], 0, "{counters}");
     // A run takes it as it is: its frame is from a blocked address.
     let file = folder.0.join("blocklist.json");
     fs::write(&file, dumped.to_string()).expect("written");
