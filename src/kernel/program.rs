@@ -30,7 +30,7 @@ impl Refused {
     /// the line before it where that one alone names the access, and the instruction that it stopped at.
     #[must_use]
     pub fn reason(&self) -> String {
-        let lines: Vec<&str> = self.log.lines().filter(|line| tells(line)).collect();
+        let lines: Vec<&str> = self.log.lines().filter(tells).collect();
         let Some((last, before)) = lines.split_last() else { return "no reason given".to_owned() };
         if insn_of(last).is_some() {
             return (*last).to_owned();
