@@ -92,13 +92,14 @@ fn every_kind_of_value_is_shown_by_its_type() {
     .iter()
     .enumerate()
     {
-        // Compilers before 15 say nothing of them.
+        // Compilers before 15 say half of their bits.
         let mut told = 0;
         for object in objects_of(&format!("typed_wide_{number}"), definition) {
             let btf = object.btf.as_ref().expect("built with -g");
             let id = map(&object, "typed").value_type.and_then(|id| btf.resolve(id)).expect("said by __type");
             let Kind::Enum { values, .. } = btf.kind(id) else { panic!("{definition}") };
-            if !values.is_empty() {
+            let is_wide = |value: i64| i32::try_from(value).is_err() && u32::try_from(value).is_err();
+            if values.iter().any(|value| is_wide(value.value)) {
                 assert_eq!(shown(&object, digits), *expected, "{definition}");
                 told += 1;
             }
