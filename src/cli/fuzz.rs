@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// Run this case file instead, and hold it against what it says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "count", "seed", "jobs"])]
     case: Option<PathBuf>,
-    /// Plant each of twenty mistakes in the translator in turn, and tell which are found within --seconds each
+    /// Plant each of twenty-one mistakes in the translator in turn, and tell which are found within --seconds each
     #[cfg(feature = "mutants")]
     #[arg(long, conflicts_with = "case")]
     mutants: bool,
@@ -150,7 +150,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
 fn each_mutant(campaign: Campaign, out: Out<'_>) -> Result<Exit, CliError> {
     use crate::vm::jit::{Mutant, plant};
     let (campaign, mut found) = (Campaign { catches_max: 1, kernel: KernelUse::Off, ..campaign }, 0);
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.iter().copied() {
         plant(Some(mutant));
         let tally = campaign.run();
         plant(None);

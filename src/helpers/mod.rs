@@ -54,6 +54,7 @@ mod xdp_metadata;
 pub use absent::kfunc_reason;
 pub use callback::resume;
 pub use kernel_names::kernel_name;
+pub use tail_call::{TAIL_CALL_WITHOUT_CONTEXT, check_tail_call};
 
 use crate::run::Run;
 use crate::trap::TrapKind;

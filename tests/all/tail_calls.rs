@@ -106,6 +106,50 @@ fn regression_45_a_failed_tail_call_falls_through() {
 }
 
 #[test]
+fn a_tail_call_takes_the_context_alone_whether_or_not_it_falls_through() {
+    let stage = Stage::new();
+    let text = "insn 5: helper 12: argument 1 is not the context";
+    for wrong in ["r1 = r10", "r1 += 8", "r1 = 0", "r1 = 1", "r1 = r2"] {
+        for slots_of in [&[(1, 1)][..], &[]] {
+            let main = format!("r0 = 0\n{wrong}\nr3 = 1\n{JUMP}r0 = 3\nexit");
+            let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = *(u8 *)(r1 + 0)\nexit"], slots_of), &[0; 8]);
+            assert_eq!((ran.trap_text().as_str(), ran.fuel_left, ran.tail_calls), (text, 0, 0), "{wrong}");
+        }
+    }
+    // It is asked for before the array is.
+    let loaded = stage.load_raw("r1 = r10\nr2 = 77\nr3 = 0\ncall 12\nexit");
+    assert_eq!(on(&stage, &loaded, &[0; 8]).trap_text(), "insn 3: helper 12: argument 1 is not the context");
+    // The upper half counts; in a subprogram and in what a helper calls back, it is the context of the run.
+    let text = "insn 6: helper 12: argument 1 is not the context";
+    let main = format!("r0 = 0\nr4 = 1\nr4 <<= 32\nr1 |= r4\n{JUMP}exit");
+    assert_eq!(on(&stage, &tail_calls(&stage, &[&main], &[]), &[0; 8]).trap_text(), text);
+    let main = format!("call sub\nr0 += 100\nexit\nsub: r3 = 1\n{JUMP}r0 = 0\nexit");
+    let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = 7\nexit"], &[(1, 1)]), &[0; 8]);
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 107, 1));
+    // Memory of a raw program may be NULL.
+    let main = format!("r3 = 1\n{JUMP}r0 = 0\nexit");
+    let ran = on(&stage, &tail_calls(&stage, &[&main, "r0 = r1\nexit"], &[(1, 1)]), &[]);
+    assert_eq!((ran.trap, ran.r0, ran.tail_calls), (None, 0, 1));
+}
+
+#[test]
+fn the_function_of_a_timer_has_no_context_to_pass_on() {
+    let stage = Stage::new();
+    let loaded = stage.load(
+        "main",
+        ProgramKind::Xdp,
+        slots("r2 = code_addr(f)\nr0 = 0\nexit\nf: r1 = 0\nr2 = 77\nr3 = 0\ncall 12\nexit"),
+        &[],
+    );
+    for mode in Mode::ALL {
+        let mut run = stage.new_run(ProgramKind::Xdp);
+        run.reset(stage.fuel);
+        let trap = loaded.run_callback(mode, &mut run, 4, [0; 5]).trap.map(|at| at.trap.to_string());
+        assert_eq!(trap.as_deref(), Some("insn 7: helper 12: argument 1 is not the context"), "{mode}");
+    }
+}
+
+#[test]
 fn regression_61_a_slot_that_is_replaced_holds_one_program_or_the_other_whole() {
     const ROUNDS: u32 = 600;
     let stage = Stage::new();

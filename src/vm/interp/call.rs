@@ -162,6 +162,7 @@ impl<'m> Machine<'m, '_> {
     fn tail_call(&mut self, helper: &helpers::Helper) -> Result<Next, TrapKind> {
         self.watch.before_helper(helper, &self.regs, self.run);
         let [_, ctx, handle, index, ..] = self.regs;
+        helpers::check_tail_call(self.run, ctx)?;
         let map = self.run.world.maps.map_by_handle(handle, self.guard).and_then(|map| map.as_program_array());
         let array = map.ok_or(TrapKind::HelperArg { helper: TAIL_CALL, arg: 2, expected: "a program array" })?;
         #[expect(clippy::cast_possible_truncation, reason = "the kernel's index is 32 bits of r3")]

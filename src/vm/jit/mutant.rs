@@ -4,12 +4,25 @@
 //!
 //! Invariant: without the feature `mutants` none can be planted, and asking is a constant.
 
-/// A mistake of the translator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[doc = $what:literal])+ $name:ident,)+) => {
+        /// A mistake of the translator.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Mutant {
+            $($(#[doc = $what])+ $name,)+
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+        }
+    };
+}
+
+mutants! {
     /// Counts of 64-bit shifts are masked as those of 32-bit ones.
-    ShiftMask = 1,
+    ShiftMask,
     /// Results of 32-bit operations are extended with their sign.
     UpperHalf,
     /// A signed comparison is made unsigned.
@@ -48,32 +61,8 @@ pub enum Mutant {
     Alignment,
     /// Two bytes are stored as four.
     StoreWidth,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 20] = [
-        Self::ShiftMask,
-        Self::UpperHalf,
-        Self::SignedCompare,
-        Self::ArrayBound,
-        Self::Displacement,
-        Self::ByteOrder,
-        Self::LoadSign,
-        Self::MoveSign,
-        Self::DivideByZero,
-        Self::MinusOne,
-        Self::FetchNew,
-        Self::BackwardFuel,
-        Self::TailCallLimit,
-        Self::SavedRegister,
-        Self::ExchangeUpperHalf,
-        Self::ImmediateSign,
-        Self::ArgumentsKept,
-        Self::HelperCost,
-        Self::Alignment,
-        Self::StoreWidth,
-    ];
+    /// A tail call passes on what r1 holds.
+    TailCallContext,
 }
 
 /// Number of the mistake that is planted; 0 for none.
@@ -83,13 +72,13 @@ static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0
 /// Plants a mistake, for all that is translated from now on, instead of the one before.
 #[cfg(feature = "mutants")]
 pub fn plant(mutant: Option<Mutant>) {
-    PLANTED.store(mutant.map_or(0, |mutant| mutant as u8), std::sync::atomic::Ordering::SeqCst);
+    PLANTED.store(mutant.map_or(0, |mutant| mutant as u8 + 1), std::sync::atomic::Ordering::SeqCst);
 }
 
 /// Whether a mistake is planted.
 #[cfg(feature = "mutants")]
 pub(super) fn planted(mutant: Mutant) -> bool {
-    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == mutant as u8
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == mutant as u8 + 1
 }
 
 /// Whether a mistake is planted: never.

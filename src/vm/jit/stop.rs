@@ -7,6 +7,7 @@ use cranelift_codegen::ir::{MemFlagsData, TrapCode};
 use super::operand;
 use super::outline;
 use super::registers::Registers;
+use crate::helpers;
 use crate::isa::{Does, Insn, Size};
 use crate::run::Run;
 use crate::trap::{Access, Fault, TrapKind};
@@ -31,6 +32,9 @@ pub(super) const ROUTINE: TrapCode = TrapCode::unwrap_user(7);
 pub(super) const KEY: TrapCode = TrapCode::unwrap_user(8);
 /// Its address is none of a guest's.
 pub(super) const KEY_ADDRESS: TrapCode = TrapCode::unwrap_user(9);
+
+/// A tail call was given something else than the context.
+pub(super) const NO_CONTEXT: TrapCode = TrapCode::unwrap_user(10);
 
 /// Flags of an access to guest memory.
 pub(super) const fn flags(code: TrapCode) -> MemFlagsData {
@@ -80,6 +84,7 @@ impl Site {
             }
             MISALIGNED => TrapKind::Misaligned { addr: run.head.r0.cast_signed() },
             CALL_DEPTH => TrapKind::CallDepth,
+            NO_CONTEXT => helpers::TAIL_CALL_WITHOUT_CONTEXT,
             ROUTINE => run.trap.expect("a routine that asks for a trap says which"),
             _ => TrapKind::Fuel,
         }

@@ -179,6 +179,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     /// `bpf_tail_call(ctx, program array, index)`: jumps, or falls through.
     fn tail_call(&mut self, pc: usize) {
         let [ctx, handle, index] = [1, 2, 3].map(|number| self.reg(Reg::new(number).expect("a register")));
+        self.check_context(ctx);
         let index = self.builder.ins().ireduce(I32, index);
         let tail_calls = self.builder.use_var(self.tail_calls);
         let miss = self.builder.create_block();
@@ -220,6 +221,20 @@ impl<H: Hooks> Body<'_, '_, H> {
         let r0 = self.number(Errno::ENOENT.to_r0().cast_signed());
         self.set(Reg::R0, r0);
         self.clobber_arguments();
+    }
+
+    /// Traps unless r1 of a tail call is the context of the run.
+    fn check_context(&mut self, ctx: Value) {
+        if planted(Mutant::TailCallContext) {
+            return;
+        }
+        let own = self.builder.ins().uload32(HOST, self.run, field(offset_of!(Head, ctx)));
+        let differs = self.builder.ins().icmp(IntCC::NotEqual, ctx, own);
+        self.trap_if(differs, stop::NO_CONTEXT);
+        // The function of a timer, and what it calls, has no context; a program that was entered has one.
+        if self.role != Role::Program && self.source.linked.program().kind() != ProgramKind::Raw {
+            self.builder.ins().trapz(ctx, stop::NO_CONTEXT);
+        }
     }
 
     fn allowed(&mut self, tail_calls: Value) -> Value {
