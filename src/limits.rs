@@ -42,6 +42,14 @@ pub const FUNCTIONS_MAX: usize = 256;
 /// Blocks of one function that the translator takes; larger programs run in verify mode only. Cranelift allocates registers
 /// in time that grows with the square of the blocks: these take about a second.
 pub const TRANSLATE_BLOCKS_MAX: usize = 8192;
+/// Loops that are in one another, or overlap, in a program that the translator takes: Cranelift's time grows with more than
+/// the square of their depth, and thousands would take minutes.
+pub const TRANSLATE_LOOPS_DEEP_MAX: usize = 64;
+/// Instructions of Cranelift's that one program may become in one mode, all functions together: bounds the memory of a
+/// translation, and its time where there are few blocks. Ten times what the largest programs of the field become.
+pub const TRANSLATE_INSTS_MAX: usize = 3 << 16;
+/// Blocks of Cranelift's that one program may become: a lookup that is compiled inline has a dozen, a branch two.
+pub const TRANSLATE_INNER_BLOCKS_MAX: usize = 1 << 15;
 /// Bytes of the host's stack that one translated function may need; with [`CALL_FRAMES_MAX`] of them a quarter of a thread's
 /// stack is used.
 pub const NATIVE_FRAME_LEN_MAX: u32 = 8 * 1024;

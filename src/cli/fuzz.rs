@@ -2,7 +2,9 @@
 //!
 //! Invariant: changes nothing on the machine but the folder that it is told to write to.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +14,18 @@ use super::given::{self, PresetPlace};
 use super::table::{counted, grouped};
 use super::{CliError, Exit, Out, object_file, one_line};
 use crate::fuzz::{
-    self, AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, Hunt, KernelUse, Oracle, Tally,
+    self, AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, Hostile, Hunt, KernelUse, Listener,
+    Oracle, Progress, Tally,
 };
+use crate::limits::{FUEL_DEFAULT, TRANSLATE_SLOTS_MAX};
 use crate::report::{Capture, CapturedFrame, RunRequest};
+use crate::verdict::Verdict;
 use crate::vm::Mode;
 
 /// Most bytes of a case file.
 const CASE_LEN_MAX: u64 = 16 << 20;
+/// From one word on the progress to the next.
+const PROGRESS: Duration = Duration::from_secs(10);
 /// Seconds where nothing is said.
 const SECONDS: u64 = 10;
 /// Divergences after which it ends.
@@ -47,8 +54,14 @@ pub(super) struct Args {
     /// How long; 10 where --count is not given either
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Verdicts that your program must not give: pass, drop, tx, redirect, aborted
+    #[arg(long, value_name = "VERDICT,...", requires = "object", value_delimiter = ',', value_parser = verdict)]
+    forbid: Vec<Verdict>,
+    /// The only verdicts that it may give
+    #[arg(long, value_name = "VERDICT,...", requires = "object", value_delimiter = ',', value_parser = verdict, conflicts_with = "forbid")]
+    allow: Vec<Verdict>,
     /// How many programs, or frames of yours
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", visible_alias = "programs")]
     count: Option<u64>,
     /// The first seed; by the clock where it is left out
     #[arg(long, value_name = "S")]
@@ -62,6 +75,9 @@ pub(super) struct Args {
     /// Folder for case files of divergences and captures of catches
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
+    /// Run so many programs that try to harm the host, with a whole run's fuel, and look whether anything of it changed
+    #[arg(long, value_name = "N", conflicts_with_all = ["object", "case", "seconds", "count", "jobs"])]
+    hostile: Option<u64>,
     /// Run this case file instead, and hold it against what it says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "count", "seed", "jobs"])]
     case: Option<PathBuf>,
@@ -72,6 +88,9 @@ pub(super) struct Args {
     /// Tell why the kernel refused programs
     #[arg(long)]
     refusals: bool,
+    /// Tell every ten seconds how far it is, on standard error, as is done where that is a terminal
+    #[arg(long)]
+    progress: bool,
     /// Write one object of JSON
     #[arg(long)]
     json: bool,
@@ -98,14 +117,38 @@ impl From<Kernel> for KernelUse {
     }
 }
 
+/// A word is no verdict.
+#[derive(Debug, thiserror::Error)]
+#[error("{word:?}: no such verdict; use pass, drop, tx, redirect or aborted")]
+struct NoVerdict {
+    word: String,
+}
+
+fn verdict(word: &str) -> Result<Verdict, NoVerdict> {
+    let word = word.to_ascii_lowercase();
+    let known = Verdict::ALL.into_iter().find(|verdict| verdict.name() == word);
+    known.ok_or(NoVerdict { word })
+}
+
+/// The verdicts that are catches.
+fn forbidden(args: &Args) -> BTreeSet<Verdict> {
+    if args.allow.is_empty() {
+        return args.forbid.iter().copied().collect();
+    }
+    Verdict::ALL.into_iter().filter(|verdict| !args.allow.contains(verdict)).collect()
+}
+
 const NOTES: &str = "A quarter of the programs is made so that the kernel's verifier mostly accepts them; these run in the kernel too, \
                      by BPF_PROG_TEST_RUN (needs root, or CAP_BPF and CAP_NET_ADMIN). Compared are r0, traps with their place, fuel, \
                      tail calls, packet, context, redirection and maps, in which programs leave their registers.\n\n\
                      A divergence is made small and written as a case file, which --case runs again.\n\n\
                      With an object, frames and contents of its maps are changed at random, guided by the instructions that are \
-                     reached. What traps, what verify mode finds and what the hook does not know as a return value is made small \
-                     and written as catch_N.pcap, with catch_N.json where it takes contents of maps: kumite run OBJECT --pcap \
-                     catch_N.pcap --map catch_N.json shows it again.\n\n\
+                     reached, and by the numbers that the program compares with. What traps, what verify mode finds, what the hook does not know \
+                     as a return value and what --forbid or --allow rule out is made small and written as catch_N.pcap, with \
+                     catch_N.json where it takes contents of maps; no file is overwritten. The command that shows it again is told.\n\n\
+                     With --hostile, programs try to reach the host: by wild pointers, by addresses of the host in packets, maps and \
+                     contexts, by helpers with wild arguments, by loops, calls, jumps and timers without end, by races of two \
+                     workers. Pages beside the cage, on the heap and in stacks are watched, and the longest run is told.\n\n\
                      Exit code: 0 where all is well, 1 where something differs or was caught, 3 where the kernel is to be asked and \
                      cannot be.";
 
@@ -115,6 +158,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     }
     if let Some(path) = &args.object {
         return hunt(args, path, out);
+    }
+    if let Some(count) = args.hostile {
+        return hostile(args, count, out);
     }
     let campaign = Campaign {
         seed: seed(args),
@@ -130,7 +176,9 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if args.mutants {
         return each_mutant(campaign, out);
     }
-    let tally = campaign.run().map_err(campaign_failed)?;
+    let is_told = args.progress || std::io::stderr().is_terminal();
+    let listener = is_told.then_some(Listener { every: PROGRESS, tell: &progress });
+    let tally = campaign.run(listener).map_err(campaign_failed)?;
     let mut files = Vec::new();
     for catch in &tally.catches {
         let path = args.output.join(format!("fuzz_{}.case", catch.seed));
@@ -145,6 +193,21 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     Ok(if tally.catches.is_empty() { Exit::Done } else { Exit::Refused })
 }
 
+/// Tells how far a campaign is, where its results are not written to.
+fn progress(progress: Progress) {
+    let Progress { programs, accepted, divergences, elapsed } = progress;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer programs than 2^52")]
+    let (all, ran) = (programs as f64, accepted as f64);
+    eprintln!(
+        "{:.0} s: {}, {:.0} a second, {:.0} % in the kernel too, {}",
+        elapsed.as_secs_f64(),
+        counted(programs, "program"),
+        all / elapsed.as_secs_f64(),
+        100.0 * ran / all.max(1.0),
+        counted(divergences, "divergence")
+    );
+}
+
 /// Plants each mistake in turn.
 #[cfg(feature = "mutants")]
 fn each_mutant(campaign: Campaign, out: Out<'_>) -> Result<Exit, CliError> {
@@ -152,7 +215,7 @@ fn each_mutant(campaign: Campaign, out: Out<'_>) -> Result<Exit, CliError> {
     let (campaign, mut found) = (Campaign { catches_max: 1, kernel: KernelUse::Off, ..campaign }, 0);
     for mutant in Mutant::ALL.iter().copied() {
         plant(Some(mutant));
-        let tally = campaign.run();
+        let tally = campaign.run(None);
         plant(None);
         let tally = tally.map_err(campaign_failed)?;
         found += usize::from(!tally.catches.is_empty());
@@ -200,6 +263,81 @@ fn time(args: &Args) -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Runs programs that try to harm the host.
+fn hostile(args: &Args, count: u64, out: Out<'_>) -> Result<Exit, CliError> {
+    let hostile = Hostile { seed: seed(args), count, fuel: FUEL_DEFAULT, bulk: TRANSLATE_SLOTS_MAX };
+    let tally = hostile.run().map_err(bench_failed)?;
+    if args.json {
+        let attacks = tally.attacks.iter().map(|(attack, attempts)| {
+            let longest = attempts.longest.iter().map(|(mode, longest)| {
+                json!({ "mode": mode.name(), "cpu_ms": milliseconds(longest.time), "seed": longest.seed })
+            });
+            json!({ "attack": attack, "programs": attempts.programs, "longest": longest.collect::<Vec<_>>() })
+        });
+        let translations = tally.translations.iter().map(|translation| {
+            json!({
+                "shape": translation.shape,
+                "slots": translation.slots,
+                "cpu_ms": milliseconds(translation.time),
+                "peak_bytes": translation.peak,
+                "refusal": translation.refusal.as_ref().map(ToString::to_string),
+            })
+        });
+        let report = json!({
+            "seed": hostile.seed,
+            "seconds": tally.elapsed.as_secs_f64(),
+            "programs": tally.programs,
+            "runs": tally.runs,
+            "traps": tally.traps,
+            "out_of_fuel": tally.out_of_fuel,
+            "attacks": attacks.collect::<Vec<_>>(),
+            "translations": translations.collect::<Vec<_>>(),
+            "breaches": tally.breaches,
+        });
+        writeln!(out, "{report}")?;
+    } else {
+        writeln!(
+            out,
+            "{} from seed {} in {:.1} s: {}, {} ended by traps, {} of these by fuel",
+            counted(tally.programs, "hostile program"),
+            hostile.seed,
+            tally.elapsed.as_secs_f64(),
+            counted(tally.runs, "run"),
+            grouped(tally.traps),
+            grouped(tally.out_of_fuel),
+        )?;
+        for (attack, attempts) in &tally.attacks {
+            let times =
+                attempts.longest.iter().map(|(mode, longest)| format!("{mode} {:.1}", milliseconds(longest.time)));
+            let times = times.collect::<Vec<_>>().join(", ");
+            writeln!(out, "  {attack}: {}; longest run in ms: {times}", counted(attempts.programs, "program"))?;
+        }
+        for mode in Mode::ALL {
+            if let Some(longest) = tally.longest(mode) {
+                writeln!(
+                    out,
+                    "longest run in {mode} mode: {:.1} ms (seed {})",
+                    milliseconds(longest.time),
+                    longest.seed
+                )?;
+            }
+        }
+        for translation in &tally.translations {
+            let (slots, ms) = (grouped(translation.slots as u64), milliseconds(translation.time));
+            let peak = translation.peak.map_or("?".to_owned(), |peak| grouped(peak >> 20));
+            let end = if translation.refusal.is_some() { "refused" } else { "translated" };
+            writeln!(out, "{slots} slots of {}: {end} twice in {ms:.0} ms, {peak} MiB", translation.shape)?;
+        }
+        writeln!(out, "{}", counted(tally.breaches.len() as u64, "breach").replace("breachs", "breaches"))?;
+        tally.breaches.iter().try_for_each(|breach| writeln!(out, "  {breach}"))?;
+    }
+    Ok(if tally.breaches.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
 /// Runs a program of an object on random frames.
 fn hunt(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
     let object = object_file::read(path, &args.said)?;
@@ -210,37 +348,57 @@ fn hunt(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
     };
     let request = RunRequest { object: &object, program: args.prog.as_deref(), presets: &presets };
     let count = args.count.unwrap_or(u64::MAX);
-    let hunt = Hunt { request, seeds, seed: seed(args), count, time: time(args), catches_max: CATCHES_MAX };
+    let hunt = Hunt {
+        request,
+        seeds,
+        seed: seed(args),
+        count,
+        time: time(args),
+        catches_max: CATCHES_MAX,
+        forbidden: forbidden(args),
+    };
     let bag = hunt.run().map_err(given::failed)?;
     let mut told = Vec::new();
-    for (number, prey) in (1..).zip(&bag.prey) {
-        let place = |extension: &str| args.output.join(format!("catch_{number}.{extension}"));
+    let mut number = 0;
+    for prey in &bag.prey {
+        let place = |number: usize, extension: &str| args.output.join(format!("catch_{number}.{extension}"));
+        number = (number + 1..)
+            .find(|number| !place(*number, "pcap").exists() && !place(*number, "json").exists())
+            .expect("a folder has room for names");
         let frames: Vec<CapturedFrame> =
             prey.frames.iter().map(|bytes| CapturedFrame { at: Duration::ZERO, bytes: bytes.clone() }).collect();
-        write_file(&place("pcap"), &Capture::Pcap.write(&frames))?;
+        write_file(&place(number, "pcap"), &Capture::Pcap.write(&frames))?;
         if let Some(maps) = &prey.maps {
-            write_file(&place("json"), maps.as_bytes())?;
+            write_file(&place(number, "json"), maps.as_bytes())?;
         }
-        let maps = prey.maps.as_ref().map(|_| place("json"));
-        told.push((prey, place("pcap"), maps));
+        let maps = prey.maps.as_ref().map(|_| place(number, "json"));
+        let pcap = place(number, "pcap");
+        let again = again(args, path, &pcap, maps.as_deref());
+        told.push((prey, pcap, maps, again));
     }
     let seconds = bag.elapsed.as_secs_f64();
     let (reached, all) = bag.reached;
     if args.json {
-        let catches = told.iter().map(|(prey, pcap, maps)| {
+        let catches = told.iter().map(|(prey, pcap, maps, again)| {
             json!({
                 "what": prey.what,
                 "frames": prey.frames.len(),
                 "pcap": pcap.display().to_string(),
                 "maps": maps.as_ref().map(|maps| maps.display().to_string()),
+                "command": again,
             })
         });
+        let unreached = bag
+            .unreached
+            .iter()
+            .map(|unreached| json!({ "program": unreached.program, "insn": unreached.pc, "line": unreached.line }));
         let report = json!({
             "seed": hunt.seed,
             "seconds": seconds,
             "frames": bag.runs,
             "corpus": bag.corpus,
             "insns": { "reached": reached, "all": all },
+            "unreached": unreached.collect::<Vec<_>>(),
             "catches": catches.collect::<Vec<_>>(),
             "lost": bag.lost,
         });
@@ -254,17 +412,43 @@ fn hunt(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
             grouped(bag.corpus as u64),
             grouped(reached as u64)
         )?;
+        if !bag.unreached.is_empty() {
+            let lines: BTreeSet<&String> =
+                bag.unreached.iter().filter_map(|unreached| unreached.line.as_ref()).collect();
+            let lines =
+                if lines.is_empty() { String::new() } else { format!(" of {}", counted(lines.len() as u64, "line")) };
+            writeln!(out, "never reached: {}{lines}; --json lists them", counted(bag.unreached.len() as u64, "insn"))?;
+        }
         for lost in &bag.lost {
             writeln!(out, "seen once: {}", one_line(lost))?;
         }
         writeln!(out, "{}", counted(told.len() as u64, "catch").replace("catchs", "catches"))?;
-        for (prey, pcap, maps) in &told {
-            let maps = maps.as_ref().map(|maps| format!(" --map {}", maps.display())).unwrap_or_default();
-            let frames = counted(prey.frames.len() as u64, "frame");
-            writeln!(out, "  {} -> --pcap {}{maps} ({frames})", one_line(&prey.what), pcap.display())?;
+        for (prey, .., again) in &told {
+            writeln!(out, "  {} ({})", one_line(&prey.what), counted(prey.frames.len() as u64, "frame"))?;
+            writeln!(out, "    {again}")?;
         }
     }
     Ok(if told.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// The command that shows a catch again.
+fn again(args: &Args, object: &Path, pcap: &Path, maps: Option<&Path>) -> String {
+    let mut words = vec!["kumite run".to_owned(), quoted(object)];
+    if let Some(program) = &args.prog {
+        words.push(format!("--prog {program}"));
+    }
+    words.extend(args.map.iter().map(|preset| format!("--map {preset}")));
+    words.push(format!("--pcap {}", quoted(pcap)));
+    words.extend(maps.map(|maps| format!("--map {}", quoted(maps))));
+    words.push("--fail-on finding".to_owned());
+    words.join(" ")
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+:@%".contains(c));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything is read and checked for form before any program runs.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -34,6 +35,13 @@ pub(super) struct PresetPlace {
     /// None where the file says it.
     map: Option<String>,
     path: PathBuf,
+}
+
+impl fmt::Display for PresetPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.map.as_ref().map_or(Ok(()), |map| write!(f, "{map}="))?;
+        write!(f, "{}", self.path.display())
+    }
 }
 
 /// A text that names no map and file.

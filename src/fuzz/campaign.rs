@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::differential::{AsksKernel, Differential, Divergence, KERNEL};
@@ -88,10 +89,44 @@ impl Tally {
     }
 }
 
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Cases that were judged.
+    pub programs: u64,
+    /// Those that the kernel accepted and ran.
+    pub accepted: u64,
+    /// Divergences.
+    pub divergences: u64,
+    /// Time since its start.
+    pub elapsed: Duration,
+}
+
+/// Who is told how far a campaign is, and how often.
+#[derive(Clone, Copy)]
+pub struct Listener<'a> {
+    /// Time from one word to the next.
+    pub every: Duration,
+    /// Takes it.
+    pub tell: &'a (dyn Fn(Progress) + Sync),
+}
+
 /// What the threads share.
+#[derive(Default)]
 struct Shared {
     next: AtomicU64,
     stop: AtomicBool,
+    programs: AtomicU64,
+    accepted: AtomicU64,
+    divergences: AtomicU64,
+}
+
+impl Shared {
+    fn progress(&self, started: Instant) -> Progress {
+        let [programs, accepted, divergences] =
+            [&self.programs, &self.accepted, &self.divergences].map(|count| count.load(Ordering::Relaxed));
+        Progress { programs, accepted, divergences, elapsed: started.elapsed() }
+    }
 }
 
 impl Campaign {
@@ -99,10 +134,11 @@ impl Campaign {
     ///
     /// # Errors
     /// [`CampaignError`].
-    pub fn run(&self) -> Result<Tally, CampaignError> {
+    pub fn run(&self, listener: Option<Listener<'_>>) -> Result<Tally, CampaignError> {
         let started = Instant::now();
         let end = self.time.map(|time| started + time);
-        let shared = Shared { next: AtomicU64::new(0), stop: AtomicBool::new(false) };
+        let shared = Shared::default();
+        let (running, over) = mpsc::channel::<()>();
         let parts: Vec<Result<Tally, CampaignError>> = std::thread::scope(|scope| {
             let jobs: Vec<_> = (0..self.jobs)
                 .map(|job| {
@@ -112,7 +148,18 @@ impl Campaign {
                     })
                 })
                 .collect();
-            jobs.into_iter().map(|job| job.join().expect("a case is no reason to panic")).collect()
+            let shared = &shared;
+            if let Some(Listener { every, tell }) = listener {
+                scope.spawn(move || {
+                    // Nothing is ever sent: the channel closes when the jobs are done.
+                    while over.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                        tell(shared.progress(started));
+                    }
+                });
+            }
+            let parts = jobs.into_iter().map(|job| job.join().expect("a case is no reason to panic")).collect();
+            drop(running);
+            parts
         });
         let mut all = Tally::default();
         for part in parts {
@@ -136,8 +183,12 @@ impl Campaign {
                 break;
             }
             let seed = self.seed.wrapping_add(number);
-            let case = generate(seed);
-            if tally.judge(&mut differential, seed, &case) {
+            let (case, accepted) = (generate(seed), tally.accepted);
+            let diverges = tally.judge(&mut differential, seed, &case);
+            shared.programs.fetch_add(1, Ordering::Relaxed);
+            shared.accepted.fetch_add(tally.accepted - accepted, Ordering::Relaxed);
+            if diverges {
+                shared.divergences.fetch_add(1, Ordering::Relaxed);
                 if let Some(catch) = look_again(&mut differential, seed, &case) {
                     tally.catches.push(catch);
                 }

@@ -62,6 +62,9 @@ pub(super) static FOR_EACH_MAP_ELEM: Helper = Helper {
     body: for_each_map_elem,
 };
 
+/// What calling a function of the program is worth, beside the function's own slots: leaving generated code and entering it.
+const CALL_WORK: u64 = 8;
+
 /// Goes on with the calls of a helper. `returned` is r0 of the call before, `None` at first.
 ///
 /// # Errors
@@ -73,6 +76,7 @@ pub fn resume(iteration: &mut Iteration, run: &mut Run<'_>, returned: Option<u64
             if stop || done == count {
                 return Ok(Step::Done((*done).into()));
             }
+            run.work(CALL_WORK)?;
             *done += 1;
             Ok(Step::Call([u64::from(*done - 1), *ctx, 0, 0, 0]))
         }
@@ -96,6 +100,7 @@ pub fn resume(iteration: &mut Iteration, run: &mut Run<'_>, returned: Option<u64
                 *part += 1;
                 run.work(1 + waiting.len() as u64 * u64::from(walked.def().key_len) / 8)?;
             }
+            run.work(CALL_WORK)?;
             let (key, value) = waiting.pop().expect("it is not empty");
             let at = u64::from(run.world.key_place(run.worker(), run.callback_depth));
             run.world.cage.write(at, &key).map_err(|fault| place(FOR_EACH_MAP_ELEM.id, 1).fault(fault))?;

@@ -3,6 +3,9 @@
 //! Invariant: nothing else in the crate lists opcodes; rows of one opcode stand together; the first of them is the one
 //! that the others vary.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::Alu::{Add, And, Arsh, Div, Lsh, Mod, Mov, Mul, Or, Rsh, Sdiv, Smod, Sub, Xor};
 use super::Cond::{Eq, Ge, Gt, Lt, Ne, Sge, Sgt, Sle, Slt};
 use super::Does::{
@@ -290,7 +293,11 @@ pub(super) fn rows_of(opcode: u8) -> &'static [Row] {
 
 /// The row of what an instruction does; `None` for combinations that no instruction has, such as a 64-bit `bswap8`.
 pub(super) fn row_of(does: Does) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.does == does)
+    static BY_DOES: LazyLock<HashMap<Does, &'static Row>> = LazyLock::new(|| {
+        // Of rows that do the same, the first one is meant.
+        ROWS.iter().rev().map(|row| (row.does, row)).collect()
+    });
+    BY_DOES.get(&does).copied()
 }
 
 /// Where the rows of each opcode start and end.

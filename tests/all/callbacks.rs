@@ -110,7 +110,8 @@ fn regression_42_fuel_ends_loops_of_callbacks_and_is_counted_alike() {
     let loaded = stage.load_raw(&looping("8388608", "", ADD_INDEX));
     let ran = on(&stage, &loaded, &[]);
     assert_eq!(ran.trap.map(|trap| trap.kind), Some(TrapKind::Fuel));
-    let short = stage.load_raw(&looping("20", "", ADD_INDEX));
+    // Calls are metered as work too; the slots behind them give the run enough of it.
+    let short = stage.load_raw(&looping("20", &"r5 = 1\n".repeat(100), ADD_INDEX));
     let used = FUEL_DEFAULT - on(&stage, &short, &[]).fuel_left;
     for fuel in 0..used {
         stage.fuel = fuel;
@@ -214,7 +215,7 @@ fn a_tail_call_inside_returns_to_the_helper() {
     let (id, jumps) = stage.map(&def);
     let maps = [(id, std::sync::Arc::clone(&jumps))];
     let main = "r6 = 5\nr1 = 4\nr2 = code_addr(f)\nr3 = 0\nr4 = 0\ncall 181\nr0 += r6\nexit
-                f: r2 = map_by_idx(0)\nr3 = 0\ncall 12\nr0 = 0\nexit";
+                f: r1 = 0\nr2 = map_by_idx(0)\nr3 = 0\ncall 12\nr0 = 0\nexit";
     let main = stage.load("main", ProgramKind::Raw, slots(main), &maps);
     let target = stage.load("target", ProgramKind::Raw, slots("r6 = 77\nr0 = 1\nexit"), &maps);
     assert_eq!(on(&stage, &main, &[]).r0, 9, "four calls that miss");

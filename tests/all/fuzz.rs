@@ -23,7 +23,7 @@ fn divergences(tally: &Tally) -> Vec<String> {
 fn generated_programs_end_alike_in_every_mode() {
     let count = count(SEEDS);
     let campaign = Campaign { seed: 0, count, time: None, jobs: 2, kernel: KernelUse::Off, catches_max: 1 };
-    let tally = campaign.run().expect("address space");
+    let tally = campaign.run(None).expect("address space");
     assert_eq!(divergences(&tally), Vec::<String>::new());
     assert_eq!((tally.programs, &tally.unfit), (count, &BTreeMap::new()));
     assert!(tally.traps > count / 8, "only {} of {count} trap: the wild ones are tame", tally.traps);

@@ -9,6 +9,7 @@ mod control;
 mod flow;
 mod fragments;
 mod fuzz;
+mod hostile;
 mod isa;
 mod isa_kernel;
 mod kernel;

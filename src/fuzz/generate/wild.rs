@@ -3,9 +3,9 @@
 //! Invariant: what comes out is well-formed.
 
 use crate::fuzz::{Case, CaseProgram, Input};
-use crate::helpers::HELPERS;
+use crate::helpers::{HELPERS, TAIL_CALL};
 use crate::isa::random::{Dice, immediate, wide_immediate};
-use crate::isa::{Does, Insn, ROWS, Reg, Support, decode, encode};
+use crate::isa::{Alu, Does, Insn, Operand, ROWS, Reg, Support, Width, decode, encode};
 use crate::limits::FUEL_MAY_GOTO;
 use crate::program::{Program, RawProgram};
 use crate::verdict::ProgramKind;
@@ -23,6 +23,10 @@ pub(super) fn change(case: &mut Case, dice: &mut Dice) {
             change_one(program, kind, dice);
         }
     }
+    if dice.once_in(4) {
+        let program = dice.below(case.programs.len());
+        without_context(&mut case.programs[program], kind, dice);
+    }
     // Endless loops are short, and some runs end just where `may_goto` looks.
     let fuel = if dice.once_in(4) { FUEL_MAY_GOTO + dice.below(400) as u64 } else { 1 << (6 + dice.below(8)) };
     let loops_long = fuel > FUEL_MAY_GOTO && !case.programs.iter().any(has_may_goto);
@@ -31,6 +35,38 @@ pub(super) fn change(case: &mut Case, dice: &mut Dice) {
         && dice.once_in(3)
     {
         *offset = u32::try_from(dice.below(4096)).expect("a page is small");
+    }
+}
+
+/// Gives a tail call something else than the context.
+fn without_context(program: &mut CaseProgram, kind: ProgramKind, dice: &mut Dice) {
+    let Ok(mut insns) = decode(&program.slots) else { return };
+    let is_tail_call = |insn: &Insn| insn.does == Does::CallHelper && insn.imm == i64::from(TAIL_CALL);
+    let calls: Vec<usize> = (0..insns.len()).filter(|pc| is_tail_call(&insns[*pc])).collect();
+    if calls.is_empty() {
+        return;
+    }
+    let call = dice.pick(&calls);
+    let r1 = Reg::new(1).expect("a register");
+    let Some(load) = (0..call).rev().find(|pc| insns[*pc].dst == r1 && matches!(insns[*pc].does, Does::Load(..)))
+    else {
+        return;
+    };
+    let copy = Does::Alu(Width::W64, Alu::Mov, Operand::Reg);
+    insns[load] = match dice.below(3) {
+        0 => Insn { does: copy, dst: r1, src: Reg::FP, off: 0, imm: 0 },
+        1 => Insn { does: copy, dst: r1, src: register(dice), off: 0, imm: 0 },
+        _ => Insn { does: Does::Alu(Width::W64, Alu::Mov, Operand::Imm), dst: r1, src: Reg::R0, off: 0, imm: 0 },
+    };
+    put(program, kind, &insns);
+}
+
+/// Makes these the program's instructions, if they are well-formed.
+fn put(program: &mut CaseProgram, kind: ProgramKind, insns: &[Insn]) {
+    let slots = encode(insns);
+    let raw = RawProgram { name: program.name.clone(), slots: slots.clone(), ..RawProgram::default() };
+    if Program::check(raw, kind).is_ok() {
+        program.slots = slots;
     }
 }
 
@@ -72,11 +108,7 @@ fn change_one(program: &mut CaseProgram, kind: ProgramKind, dice: &mut Dice) {
         insns[at].imm = helper(kind, dice);
     }
     clear_unused(&mut insns[at]);
-    let slots = encode(&insns);
-    let raw = RawProgram { name: program.name.clone(), slots: slots.clone(), ..RawProgram::default() };
-    if Program::check(raw, kind).is_ok() {
-        program.slots = slots;
-    }
+    put(program, kind, &insns);
 }
 
 /// Zeroes the fields that the row does not have, as form wants it.

@@ -1,13 +1,18 @@
 //! Frames to begin with, and frames made of others.
 
+use std::collections::BTreeSet;
+
 use crate::flow::checksum;
 use crate::isa::random::Dice;
+use crate::isa::{Does, Insn, Operand};
 use crate::limits::FRAME_LEN_MIN;
 
 /// Longest frame that is made.
 const LEN_MAX: usize = 1514;
 /// Changes of one frame at most.
 const CHANGES_MAX: usize = 6;
+/// Bytes in which headers lie that programs look at.
+const HEADERS_LEN: usize = 64;
 /// Offset of the protocol in an IPv4 header behind an Ethernet header.
 const PROTOCOL_AT: usize = 23;
 
@@ -69,10 +74,16 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A frame made of one by a few changes.
-pub(super) fn change(frame: &[u8], corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
+pub(super) fn change(frame: &[u8], corpus: &[Vec<u8>], words: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     let mut changed = frame.to_vec();
     for _ in 0..1 + dice.below(CHANGES_MAX) {
-        change_once(&mut changed, corpus, dice);
+        if !words.is_empty() && dice.once_in(4) {
+            let word = &words[dice.below(words.len())];
+            let at = dice.below(changed.len().clamp(1, HEADERS_LEN));
+            changed.iter_mut().skip(at).zip(word).for_each(|(byte, new)| *byte = *new);
+        } else {
+            change_once(&mut changed, corpus, dice);
+        }
     }
     changed.truncate(LEN_MAX);
     if changed.len() < FRAME_LEN_MIN as usize {
@@ -81,12 +92,31 @@ pub(super) fn change(frame: &[u8], corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u
     changed
 }
 
+/// What programs compare with and load, as bytes of either order: what a frame may have to hold to get past a compare.
+pub(super) fn words<'a>(insns: impl Iterator<Item = &'a Insn>) -> Vec<Vec<u8>> {
+    let mut words = BTreeSet::new();
+    for insn in insns {
+        if !matches!(insn.does, Does::Branch(_, _, Operand::Imm) | Does::LoadImm64) {
+            continue;
+        }
+        let bytes = insn.imm.to_be_bytes();
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        let fits = [1, 2, 4, 8].into_iter().filter(|len| len + zeros >= bytes.len() || *len == 4);
+        for len in fits {
+            let word = &bytes[bytes.len() - len..];
+            words.insert(word.to_vec());
+            words.insert(word.iter().rev().copied().collect());
+        }
+    }
+    words.into_iter().collect()
+}
+
 fn change_once(frame: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
     if frame.is_empty() {
         return frame.push(0);
     }
     // Headers are where programs look.
-    let len = if dice.once_in(2) { frame.len().min(64) } else { frame.len() };
+    let len = if dice.once_in(2) { frame.len().min(HEADERS_LEN) } else { frame.len() };
     let at = dice.below(len);
     match dice.below(10) {
         0 => frame[at] ^= 1 << dice.below(8),
@@ -143,4 +173,20 @@ pub(super) fn simpler(frame: &[u8]) -> Vec<Simpler> {
         part /= 2;
     }
     ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{assemble, decode};
+
+    #[test]
+    fn what_a_program_compares_with_becomes_words_of_either_order() {
+        let insns = decode(&assemble("if r1 == 0x8100 goto +0\nif r1 == r2 goto +0\nr0 = 7\nexit").expect("text"))
+            .expect("slots");
+        let expected = [&[0, 0, 0x81, 0][..], &[0, 0, 0, 0, 0, 0, 0x81, 0], &[0, 0x81], &[0, 0x81, 0, 0], &[0x81, 0]];
+        let words = words(insns.iter());
+        assert!(expected.iter().all(|word| words.iter().any(|known| known == word)), "{words:?}");
+        assert_eq!(words.len(), 6);
+    }
 }

@@ -19,7 +19,7 @@ use crate::isa::Does;
 use crate::isa::random::Dice;
 use crate::limits::FRAME_LEN_MIN;
 use crate::report::{FrameReport, Preset, RunError, RunRequest, TestRun};
-use crate::verdict::ProgramKind;
+use crate::verdict::{ProgramKind, Verdict};
 use crate::vm::Mode;
 
 /// Frames of a round.
@@ -44,6 +44,8 @@ pub struct Hunt<'a> {
     pub time: Option<Duration>,
     /// Catches after which it ends.
     pub catches_max: usize,
+    /// Verdicts that are catches though the hook knows them.
+    pub forbidden: BTreeSet<Verdict>,
 }
 
 /// Something that a program did wrong, with what it takes to see it again.
@@ -57,6 +59,17 @@ pub struct Prey {
     pub maps: Option<String>,
 }
 
+/// An instruction that no frame reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// Name of its program.
+    pub program: String,
+    /// Its slot.
+    pub pc: usize,
+    /// File and line of its source.
+    pub line: Option<String>,
+}
+
 /// What a hunt did.
 #[derive(Debug, Default)]
 pub struct Bag {
@@ -66,6 +79,8 @@ pub struct Bag {
     pub corpus: usize,
     /// Instructions of the object's programs that were reached, and all of them.
     pub reached: (usize, usize),
+    /// Those that were not: program and slot, with the source line where the object tells it.
+    pub unreached: Vec<Unreached>,
     /// What was caught, one of each kind.
     pub prey: Vec<Prey>,
     /// What was caught and not seen again from the start of its round: it depends on time or chance.
@@ -75,10 +90,12 @@ pub struct Bag {
 }
 
 /// What a report holds against the program, a line each.
-fn faults(kind: ProgramKind, report: &FrameReport) -> Vec<String> {
+fn faults(kind: ProgramKind, forbidden: &BTreeSet<Verdict>, report: &FrameReport) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(trap) = &report.trap {
         faults.push(format!("trap: {trap}"));
+    } else if forbidden.contains(&report.verdict) {
+        faults.push(format!("verdict: {} is forbidden", report.verdict.name()));
     }
     let strange = report.unknown_verdict(kind);
     faults.extend(report.findings.iter().chain(&strange).map(|finding| format!("finding: {finding}")));
@@ -107,6 +124,7 @@ impl Hunt<'_> {
             seeds.push(vec![0; 64]);
         }
         let mut corpus = seeds.clone();
+        let words = frames::words(first.instance().programs().iter().flat_map(|program| program.linked().insns()));
         let mut reached = BTreeMap::new();
         let mut seen = BTreeSet::new();
         let mut untried = seeds.into_iter();
@@ -124,7 +142,7 @@ impl Hunt<'_> {
             while round.len() < ROUND_LEN && !is_over(&bag) {
                 let frame = untried.next().unwrap_or_else(|| {
                     let base = dice.below(corpus.len());
-                    frames::change(&corpus[base], &corpus, &mut dice)
+                    frames::change(&corpus[base], &corpus, &words, &mut dice)
                 });
                 // Counted all the same, so that a hunt ends where the program takes none.
                 bag.runs += 1;
@@ -133,12 +151,14 @@ impl Hunt<'_> {
                 }
                 round.push(frame.clone());
                 let [instrumented] = self.reports(&run, Mode::Instrumented, &[&frame])?;
-                let mut faults = faults(run.program().linked().program().kind(), &instrumented);
+                let mut faults = faults(run.program().linked().program().kind(), &self.forbidden, &instrumented);
                 let is_new = self.note_reached(&run, &mut reached);
                 if is_new && corpus.len() < CORPUS_MAX {
                     corpus.push(frame);
                 }
-                if faults.is_empty() && (is_new || dice.once_in(16)) {
+                // What is known already hides nothing.
+                let is_old = faults.iter().all(|fault| seen.contains(&kind_of(fault)));
+                if is_old && (is_new || dice.once_in(16)) {
                     faults = self.in_verify(maps.as_deref(), &round)?;
                 }
                 let fresh: Vec<String> = faults.into_iter().filter(|fault| seen.insert(kind_of(fault))).collect();
@@ -154,7 +174,19 @@ impl Hunt<'_> {
         }
         let programs = run.instance().programs().iter();
         let all = programs
+            .clone()
             .map(|program| program.linked().insns().iter().filter(|insn| insn.does != Does::SecondSlot).count());
+        for program in programs.clone() {
+            let (linked, known) = (program.linked(), reached.get(program.linked().program().name()));
+            let insns = linked.insns().iter().enumerate().filter(|(_, insn)| insn.does != Does::SecondSlot);
+            let missing = insns.map(|(pc, _)| pc).filter(|pc| known.is_none_or(|known| !known.contains(pc)));
+            let program = linked.program();
+            bag.unreached.extend(missing.map(|pc| Unreached {
+                program: program.name().to_owned(),
+                pc,
+                line: program.line_at(pc).map(|line| format!("{}:{}", line.file, line.line)),
+            }));
+        }
         bag.reached = (reached.values().map(BTreeSet::len).sum(), all.sum());
         bag.corpus = corpus.len();
         bag.elapsed = started.elapsed();
@@ -205,7 +237,7 @@ impl Hunt<'_> {
         let kind = run.program().linked().program().kind();
         let mut all = Vec::new();
         for report in run.reports(Mode::Verify, 1, frames.iter().map(Vec::as_slice)) {
-            all.extend(faults(kind, &report?));
+            all.extend(faults(kind, &self.forbidden, &report?));
         }
         Ok(all)
     }
@@ -222,19 +254,19 @@ impl Hunt<'_> {
             return Ok(None);
         }
         let mut frames = frames.to_vec();
-        let mut maps = maps;
+        let mut maps = maps.map(str::to_owned);
         if maps.is_some() && told(None, &frames)?.is_some() {
             maps = None;
         }
         let last = frames[frames.len() - 1..].to_vec();
-        if told(maps, &last)?.is_some() {
+        if told(maps.as_deref(), &last)?.is_some() {
             frames = last;
         }
         let mut at = 0;
         while at + 1 < frames.len() && Instant::now() < end {
             let mut fewer = frames.clone();
             fewer.remove(at);
-            if told(maps, &fewer)?.is_some() { frames = fewer } else { at += 1 }
+            if told(maps.as_deref(), &fewer)?.is_some() { frames = fewer } else { at += 1 }
         }
         for at in 0..frames.len() {
             for simpler in frames::simpler(&frames[at]) {
@@ -244,12 +276,26 @@ impl Hunt<'_> {
                 let mut with = frames.clone();
                 with[at] = simpler(&with[at]);
                 let is_good = with[at].len() >= FRAME_LEN_MIN as usize && with[at] != frames[at];
-                if is_good && told(maps, &with)?.is_some() {
+                if is_good && told(maps.as_deref(), &with)?.is_some() {
                     frames = with;
                 }
             }
         }
-        let what = told(maps, &frames)?.unwrap_or_else(|| fault.to_owned());
-        Ok(Some(Prey { what, frames, maps: maps.map(str::to_owned) }))
+        // Elements are left out for as long as leaving one out does no harm.
+        while let Some(text) = maps.clone().filter(|_| Instant::now() < end) {
+            let mut fewer = None;
+            for simpler in presets::simpler(&text) {
+                if Instant::now() < end && told(Some(&simpler), &frames)?.is_some() {
+                    fewer = Some(simpler);
+                    break;
+                }
+            }
+            match fewer {
+                Some(fewer) => maps = Some(fewer),
+                None => break,
+            }
+        }
+        let what = told(maps.as_deref(), &frames)?.unwrap_or_else(|| fault.to_owned());
+        Ok(Some(Prey { what, frames, maps }))
     }
 }

@@ -9,6 +9,8 @@ use crate::vm::Instance;
 
 /// Elements of a map that are changed or added at most.
 const CHANGES_MAX: usize = 4;
+/// Elements that are left out one by one when a catch is made small.
+const ELEMENTS_MAX: usize = 256;
 /// Longest value whose bytes are changed: larger maps are not configuration.
 const VALUE_LEN_MAX: u32 = 4096;
 
@@ -24,6 +26,27 @@ pub(super) fn changed(instance: &Instance, dice: &mut Dice) -> Option<String> {
         }
     }
     (!dumps.is_empty()).then(|| Value::Object(dumps).to_string())
+}
+
+/// The same contents with less in them, one step a text: without a map, or without an element of one.
+pub(super) fn simpler(text: &str) -> Vec<String> {
+    let Ok(Value::Object(maps)) = serde_json::from_str::<Value>(text) else { return Vec::new() };
+    let mut all = Vec::new();
+    for (name, map) in &maps {
+        let mut fewer = maps.clone();
+        fewer.remove(name);
+        if !fewer.is_empty() {
+            all.push(Value::Object(fewer).to_string());
+        }
+        let count = map.get("elements").and_then(Value::as_array).map_or(0, Vec::len);
+        for place in 0..count.min(ELEMENTS_MAX) {
+            let mut fewer = maps.clone();
+            let elements = fewer.get_mut(name).and_then(|map| map.get_mut("elements")).and_then(Value::as_array_mut);
+            elements.expect("it was just counted").remove(place);
+            all.push(Value::Object(fewer).to_string());
+        }
+    }
+    all
 }
 
 /// Whether the map took a change: what is full or frozen keeps what it has.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::ExternalName;
+use cranelift_codegen::ir::{self, ExternalName};
 use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
 use cranelift_frontend::FunctionBuilderContext;
 
@@ -19,10 +19,13 @@ use super::code::{Code, CodeError};
 use super::facts::{self, Facts, Role};
 use super::function::{self, Part, Source};
 use super::hooks::Hooks;
-use super::outline::Outline;
+use super::outline::{Outline, jump_target};
 use super::stop::Site;
 use super::{activation, fault, target};
-use crate::limits::{NATIVE_FRAME_LEN_MAX, TRANSLATE_BLOCKS_MAX, TRANSLATE_SLOTS_MAX};
+use crate::limits::{
+    NATIVE_FRAME_LEN_MAX, TRANSLATE_BLOCKS_MAX, TRANSLATE_INNER_BLOCKS_MAX, TRANSLATE_INSTS_MAX,
+    TRANSLATE_LOOPS_DEEP_MAX, TRANSLATE_SLOTS_MAX,
+};
 use crate::vm::Linked;
 
 /// Functions begin at multiples of this.
@@ -54,6 +57,34 @@ pub enum TranslateError {
         /// Its blocks.
         count: usize,
         /// [`TRANSLATE_BLOCKS_MAX`].
+        max: usize,
+    },
+    /// Loops are deeper in one another than the translator takes.
+    #[error(
+        "{program} insn {pc}: {count} loops in one another are more than the translator takes ({max}); run it in verify mode"
+    )]
+    TooNested {
+        /// Name of the program.
+        program: String,
+        /// Slot in so many loops.
+        pc: usize,
+        /// That many.
+        count: usize,
+        /// [`TRANSLATE_LOOPS_DEEP_MAX`].
+        max: usize,
+    },
+    /// It becomes more than the translator takes.
+    #[error(
+        "{program} insn {pc}: translated, it has more than {max} {what} up to here; run it in verify mode or split it"
+    )]
+    TooLarge {
+        /// Name of the program.
+        program: String,
+        /// Slot where that was.
+        pc: usize,
+        /// Of which it has too many.
+        what: &'static str,
+        /// [`TRANSLATE_INSTS_MAX`] or [`TRANSLATE_INNER_BLOCKS_MAX`].
         max: usize,
     },
     /// Cranelift refused a function.
@@ -139,6 +170,10 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
             return Err(TranslateError::TooBranchy { program: program(), pc, count, max });
         }
     }
+    let (pc, count) = deepest_loops(linked);
+    if count > TRANSLATE_LOOPS_DEEP_MAX {
+        return Err(TranslateError::TooNested { program: program(), pc, count, max: TRANSLATE_LOOPS_DEEP_MAX });
+    }
     let parts = parts(linked, &outline);
     let wild = parts.values().any(|facts| facts.effects.wild);
     let callbacks = Box::new(Callbacks::new(linked.id(), linked.callbacks()));
@@ -147,17 +182,30 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     let mut assembly = Assembly::default();
     let mut desk = DESK.take();
     let Desk { context, functions } = &mut *desk;
+    let mut room = Room { insts: TRANSLATE_INSTS_MAX, blocks: TRANSLATE_INNER_BLOCKS_MAX };
     for part in parts.keys() {
         context.clear();
         let refused = |reason| TranslateError::Refused { program: program(), pc: part.start, reason };
         // A panic of the translator is a mistake of ours or of Cranelift's, but no reason to take the host down.
         let compiled = panic::catch_unwind(AssertUnwindSafe(|| {
-            function::translate(&source, *part, &mut context.func, functions);
+            if let Err(pc) = function::translate(&source, *part, &mut context.func, functions, room) {
+                return Ok(Some(pc));
+            }
+            room.take(&context.func);
             let compiled = context.compile(&**target::isa(), &mut ControlPlane::default());
-            compiled.map(|_| ()).map_err(|error| error.inner.to_string())
+            compiled.map(|_| None).map_err(|error| error.inner.to_string())
         }));
         match compiled {
-            Ok(Ok(())) => {}
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(pc))) => {
+                let is_insts = context.func.dfg.num_insts() > room.insts;
+                let (what, max) = if is_insts {
+                    ("instructions", TRANSLATE_INSTS_MAX)
+                } else {
+                    ("blocks", TRANSLATE_INNER_BLOCKS_MAX)
+                };
+                return Err(TranslateError::TooLarge { program: program(), pc, what, max });
+            }
             Ok(Err(reason)) => return Err(refused(reason)),
             Err(_) => return Err(refused("the translator failed".to_owned())),
         }
@@ -181,6 +229,45 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
         code.callbacks().set(start, code.start().wrapping_add(offset));
     }
     Ok(code)
+}
+
+/// The slot that the most jumps back lead across, and how many those are.
+fn deepest_loops(linked: &Linked) -> (usize, usize) {
+    let insns = linked.insns();
+    let back = insns.iter().enumerate().filter_map(|(pc, insn)| Some((jump_target(insn, pc)?, pc)));
+    let (mut begin, mut end) = (vec![0_usize; insns.len()], vec![0_usize; insns.len()]);
+    for (target, pc) in back.filter(|(target, pc)| target <= pc) {
+        begin[target] += 1;
+        end[pc] += 1;
+    }
+    let mut depth = 0;
+    let depths = begin.iter().zip(&end).enumerate().map(|(pc, (begin, end))| {
+        depth += begin;
+        let here = depth;
+        depth -= end;
+        (pc, here)
+    });
+    depths.max_by_key(|(_, depth)| *depth).unwrap_or_default()
+}
+
+/// What a program may still become.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    insts: usize,
+    blocks: usize,
+}
+
+impl Room {
+    /// Whether a function under translation is within it.
+    pub(super) fn holds(self, function: &ir::Function) -> bool {
+        function.dfg.num_insts() <= self.insts && function.dfg.num_blocks() <= self.blocks
+    }
+
+    /// Takes what a function has become.
+    fn take(&mut self, function: &ir::Function) {
+        self.insts = self.insts.saturating_sub(function.dfg.num_insts());
+        self.blocks = self.blocks.saturating_sub(function.dfg.num_blocks());
+    }
 }
 
 /// Every function that can be reached, in each role that it is entered in, with what is known of it.
@@ -211,7 +298,7 @@ struct Assembly {
 
 impl Assembly {
     /// Adds a compiled function.
-    fn add(&mut self, compiled: &CompiledCode, function: &cranelift_codegen::ir::Function) {
+    fn add(&mut self, compiled: &CompiledCode, function: &ir::Function) {
         const NOP: u8 = 0x90;
         let align = ALIGN.max(compiled.buffer.alignment as usize);
         self.bytes.resize(self.bytes.len().next_multiple_of(align), NOP);
@@ -257,7 +344,47 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::jit::NoHooks;
     use std::io;
+
+    /// Why a program cannot be translated.
+    fn refusal(text: &str) -> String {
+        translate(&crate::vm::jit::tests::linked(text), &NoHooks).map(drop).expect_err("it is refused").to_string()
+    }
+
+    fn is_taken(text: &str) -> bool {
+        translate(&crate::vm::jit::tests::linked(text), &NoHooks).is_ok()
+    }
+
+    #[test]
+    fn loops_that_are_too_deep_in_one_another_are_refused() {
+        let nest = |depth: usize| {
+            let ends = (0..depth).map(|number| format!("if r{} < 9 goto -{}\n", number % 8, 2 * (number + 1)));
+            "r0 += 1\n".repeat(depth) + &ends.collect::<String>() + "exit"
+        };
+        assert!(is_taken(&nest(TRANSLATE_LOOPS_DEEP_MAX)));
+        assert_eq!(
+            refusal(&nest(TRANSLATE_LOOPS_DEEP_MAX + 1)),
+            "main insn 65: 65 loops in one another are more than the translator takes (64); run it in verify mode"
+        );
+        // One behind the other they are not in one another.
+        assert!(is_taken(&("r0 += 1\nif r0 < 9 goto -2\n".repeat(200) + "exit")));
+    }
+
+    #[test]
+    fn programs_that_become_too_much_are_refused() {
+        let text = refusal(&("r0 s/= r1\n".repeat(TRANSLATE_SLOTS_MAX - 1) + "exit"));
+        let (start, end) = (
+            "main insn ",
+            ": translated, it has more than 196608 instructions up to here; run it in verify mode or split it",
+        );
+        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+        let function = |number: usize| format!("f{number}: {}exit\n", "if r1 == 3 goto +0\n".repeat(6000));
+        let calls: String = (0..4).map(|number| format!("call f{number}\n")).collect();
+        let text = refusal(&(calls + "exit\n" + &(0..4).map(function).collect::<String>()));
+        let end = ": translated, it has more than 32768 blocks up to here; run it in verify mode or split it";
+        assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+    }
 
     #[test]
     fn errors_say_what_is_wrong_and_what_to_do() {

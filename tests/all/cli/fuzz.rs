@@ -79,5 +79,20 @@ char _license[] SEC(\"license\") = \"GPL\";";
     let pcap = catches[0]["pcap"].as_str().expect("text");
     let (code, out, _) = said(&["run", object, "--pcap", pcap, "--fail-on", "finding"]);
     assert!(code == 1 && out.contains(what), "{code} {out}");
+    // The command that is told does the same; what was caught before is not overwritten.
+    let command = catches[0]["command"].as_str().expect("text");
+    let words: Vec<&str> = command.split(' ').collect();
+    assert_eq!(said(&words[1..]).0, 1, "{command}");
+    let unreached = report["unreached"].as_array().expect("a list").len() as u64;
+    let insns = &report["insns"];
+    assert_eq!(unreached, insns["all"].as_u64().expect("a count") - insns["reached"].as_u64().expect("a count"));
+    let (code, out, _) = said(&["fuzz", object, "--count", "500", "--seed", "1", "-o", place, "--forbid", "pass"]);
+    assert!(code == 1 && out.contains("verdict: pass is forbidden") && out.contains("catch_2.pcap"), "{out}");
+    assert!(!out.contains("catch_1.pcap"), "{out}");
+    let (code, _, complaints) = said(&["fuzz", object, "--allow", "pass,away"]);
+    assert!(
+        code == 2 && complaints.contains("\"away\": no such verdict; use pass, drop, tx, redirect or aborted"),
+        "{complaints}"
+    );
     fs::remove_dir_all(folder).expect("our folder");
 }

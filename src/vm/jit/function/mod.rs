@@ -33,6 +33,7 @@ use super::mutant::{Mutant, either};
 use super::outline::Outline;
 use super::stop;
 use super::target;
+use super::translate::Room;
 use crate::isa::{Does, Insn, Operand, Reg};
 use crate::program::Function;
 use crate::vm::Linked;
@@ -89,13 +90,14 @@ impl<H> Source<'_, H> {
     }
 }
 
-/// Translates one part into `function`.
+/// Translates one part into `function`. Where that would be more than there is room for, the slot at which it would.
 pub(super) fn translate<H: Hooks>(
     source: &Source<'_, H>,
     part: Part,
     function: &mut ir::Function,
     context: &mut FunctionBuilderContext,
-) {
+    room: Room,
+) -> Result<(), usize> {
     function.signature = source.signature(part);
     let mut builder = FunctionBuilder::new(function, context);
     let entry = builder.create_block();
@@ -143,9 +145,10 @@ pub(super) fn translate<H: Hooks>(
         builder,
     };
     body.enter(part, &params);
-    body.insns();
+    body.insns(room)?;
     body.builder.seal_all_blocks();
     body.builder.finalize(target::isa().frontend_config());
+    Ok(())
 }
 
 /// An element that was just looked up without a call.
@@ -244,7 +247,7 @@ impl<H: Hooks> Body<'_, '_, H> {
     }
 
     /// Translates every instruction that can be reached.
-    fn insns(&mut self) {
+    fn insns(&mut self, room: Room) -> Result<(), usize> {
         let source = self.source;
         let mut open = false;
         for (pc, insn) in source.linked.insns().iter().enumerate().take(self.end).skip(self.start) {
@@ -257,6 +260,9 @@ impl<H: Hooks> Body<'_, '_, H> {
             if !open {
                 continue;
             }
+            if !room.holds(self.builder.func) {
+                return Err(pc);
+            }
             self.builder.set_srcloc(location(pc));
             if insn.does != Does::SecondSlot {
                 source.hooks.insn(&mut self.builder, self.run, self.kept, pc);
@@ -266,6 +272,7 @@ impl<H: Hooks> Body<'_, '_, H> {
             self.state.step(source.linked, insn, &mut self.effects);
         }
         assert!(!open, "no function falls off its end: the program was checked");
+        Ok(())
     }
 
     /// Begins the block at a leader, if it can be reached.
