@@ -46,7 +46,7 @@ pub const TRANSLATE_BLOCKS_MAX: usize = 8192;
 /// the square of their depth, and thousands would take minutes.
 pub const TRANSLATE_LOOPS_DEEP_MAX: usize = 64;
 /// Instructions of Cranelift's that one program may become in one mode, all functions together: bounds the memory of a
-/// translation, and its time where there are few blocks. Ten times what the largest programs of the field become.
+/// translation, and its time where there are few blocks.
 pub const TRANSLATE_INSTS_MAX: usize = 3 << 16;
 /// Blocks of Cranelift's that one program may become: a lookup that is compiled inline has a dozen, a branch two.
 pub const TRANSLATE_INNER_BLOCKS_MAX: usize = 1 << 15;
@@ -69,13 +69,16 @@ pub const STACK_LEN: u32 = FRAME_STACK_LEN * CALL_FRAMES_MAX;
 pub const TAIL_CALLS_MAX: u32 = 33;
 /// Calls that one `bpf_loop` makes; the kernel's `BPF_MAX_LOOPS`.
 pub const LOOPS_MAX: u32 = 8 << 20;
-/// Fuel of one run, in slots, unless the host says otherwise: ends an endless loop within some milliseconds.
+/// Fuel of one run on given frames, in slots.
 pub const FUEL_DEFAULT: u64 = 4 << 20;
+/// Fuel of one run on a host, in slots, unless it says otherwise: ends an endless loop within some milliseconds, in verify mode
+/// within some ten.
+pub const FUEL_HOST: u64 = 1 << 20;
 /// Most fuel that a host gives a run: some tenth of a second of generated code, some seconds of verify mode, so that a
 /// worker can always be stopped.
 pub const FUEL_MAX: u64 = 64 << 20;
 /// Fuel below which `may_goto` leaves its loop, so that a program built for it ends by itself.
-pub const FUEL_MAY_GOTO: u64 = FUEL_DEFAULT / 4;
+pub const FUEL_MAY_GOTO: u64 = FUEL_HOST / 4;
 
 /// Lines of `bpf_trace_printk` that `kumite run` keeps of one frame: the first ones tell the story.
 pub const RUN_TRACE_LINES_MAX: usize = 1000;

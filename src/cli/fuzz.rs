@@ -17,7 +17,7 @@ use crate::fuzz::{
     self, AsksKernel, BenchError, Campaign, CampaignError, Case, Differential, Hostile, Hunt, KernelUse, Listener,
     Oracle, Progress, Tally,
 };
-use crate::limits::{FUEL_DEFAULT, TRANSLATE_SLOTS_MAX};
+use crate::limits::{FUEL_HOST, TRANSLATE_SLOTS_MAX};
 use crate::report::{Capture, CapturedFrame, RunRequest};
 use crate::verdict::Verdict;
 use crate::vm::Mode;
@@ -269,7 +269,7 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Runs programs that try to harm the host.
 fn hostile(args: &Args, count: u64, out: Out<'_>) -> Result<Exit, CliError> {
-    let hostile = Hostile { seed: seed(args), count, fuel: FUEL_DEFAULT, bulk: TRANSLATE_SLOTS_MAX };
+    let hostile = Hostile { seed: seed(args), count, fuel: FUEL_HOST, bulk: TRANSLATE_SLOTS_MAX };
     let tally = hostile.run().map_err(bench_failed)?;
     if args.json {
         let attacks = tally.attacks.iter().map(|(attack, attempts)| {

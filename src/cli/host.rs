@@ -19,7 +19,7 @@ use crate::control::api::{self, Desk};
 use crate::control::view::StatsView;
 use crate::control::{Address, Listening};
 use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
-use crate::limits::{FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
+use crate::limits::{FUEL_HOST, FUEL_MAX, WORKERS_MAX};
 use crate::port::udp::{IoPath, Trains, WireConfig};
 use crate::vm::{Instance, Loaded, Mode};
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ON|OFF", default_value_t)]
     trains: Trains,
     /// Slots that a run may execute
-    #[arg(long, value_name = "N", default_value_t = FUEL_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=FUEL_MAX))]
+    #[arg(long, value_name = "N", default_value_t = FUEL_HOST, value_parser = clap::value_parser!(u64).range(1..=FUEL_MAX))]
     fuel: u64,
     /// Ethernet address that passed frames are answered for
     #[arg(long, value_name = "MAC", default_value = "02:00:00:00:00:01")]

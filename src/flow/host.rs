@@ -19,7 +19,7 @@ use super::stats::{PortStats, RecordStats, Stats};
 use super::worker::{Equipment, Ready, Seat, Shared};
 use super::{Addresses, HostError, Judge, WIRE_IFINDEX};
 use crate::elf::Object;
-use crate::limits::{CHANGE_MS_MAX, FUEL_DEFAULT, FUEL_MAX, WORKERS_MAX};
+use crate::limits::{CHANGE_MS_MAX, FUEL_HOST, FUEL_MAX, WORKERS_MAX};
 use crate::maps::Map;
 use crate::port::udp::{IoPath, Socket, Trains, WireConfig, worker_of};
 use crate::port::{Outbox, Wake};
@@ -56,7 +56,7 @@ impl HostConfig {
             wire,
             worker_count: 1,
             mode: Mode::Fast,
-            fuel: FUEL_DEFAULT,
+            fuel: FUEL_HOST,
             io: IoPath::Auto,
             trains: Trains::On,
             responder: Addresses::numbered(1),
