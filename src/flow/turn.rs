@@ -423,10 +423,10 @@ mod tests {
     use super::*;
     use crate::limits::{FUEL_DEFAULT, STACK_LEN};
     use crate::maps::WorkerIndex;
-    use crate::port::PortCounts;
+    use crate::port::{Interest, PortCounts, Wake};
     use crate::run::{Clock, World};
     use crate::verdict::ProgramKind;
-    use std::time::Duration;
+    use std::os::fd::RawFd;
 
     /// Gives three frames at once, and fails whenever it is to send one.
     struct Failing {
@@ -446,7 +446,15 @@ mod tests {
             panic!("the port fails");
         }
 
-        fn wait(&mut self, _: &mut Pool, _: Duration) {}
+        fn before_wait(&mut self, _: &mut Pool) -> bool {
+            true
+        }
+
+        fn waits_on(&self, _: &mut dyn FnMut(RawFd, Interest)) {}
+
+        fn wake(&self) -> &Wake {
+            unreachable!("it never waits")
+        }
 
         fn end_receiving(&mut self) {}
 
@@ -458,6 +466,10 @@ mod tests {
 
         fn counts(&self) -> PortCounts {
             self.counts
+        }
+
+        fn report(&self) -> &'static str {
+            "fails"
         }
     }
 

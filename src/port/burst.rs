@@ -12,7 +12,7 @@ use crate::limits::{BURST_MAX, FRAME_LEN_MAX, FRAME_LEN_MIN};
 pub struct Refused {
     /// Shorter than an Ethernet header.
     pub runt: u64,
-    /// Longer than a chunk takes.
+    /// Longer than a chunk takes, or than what of it came: a capture may cut frames.
     pub oversize: u64,
 }
 

@@ -1,15 +1,18 @@
 //! Ports: where frames come from and go to.
 //!
 //! A [`Port`] moves frames between a wire and the chunks of a [`Pool`], which lie in the cage, so that programs judge a
-//! frame where the kernel put it. A driver is one folder here; it knows its wire and nothing of programs or verdicts.
+//! frame where the kernel put it. A driver is one file or folder here; it knows its wire and nothing of programs or verdicts.
+//! Ports are boxed, so that one turn goes over several of different kinds, which share the worker's pool.
 //!
 //! Invariant: a chunk has one owner at any time: the pool, a [`Frame`], the outbox, or the port (receiving into it or
-//! sending from it). No call here blocks but [`Port::wait`] and [`Port::close`], and those only for a bounded time.
+//! sending from it). No call here blocks but [`Port::wait`], [`Sleep::block`] and [`Port::close`], and those only for a bounded
+//! time. A port holds at most `RECEIVE_CHUNKS` chunks to receive into: a worker's pool has so many for each of its ports.
 
 mod burst;
 mod error;
 mod outbox;
 mod pool;
+mod sleep;
 pub mod udp;
 mod wake;
 
@@ -17,8 +20,10 @@ pub use burst::{Burst, Refused};
 pub use error::PortError;
 pub use outbox::Outbox;
 pub use pool::{Frame, Pool};
+pub use sleep::{Interest, Sleep};
 pub use wake::Wake;
 
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -54,9 +59,31 @@ pub trait Port {
     /// Queues a frame; it leaves with the next [`Self::recv`] or [`Self::wait`] at the latest.
     fn send(&mut self, pool: &mut Pool, frame: Frame);
 
-    /// Blocks until something may have arrived, a send has finished, the port's [`Wake`] was notified, or `timeout` is
-    /// over. Sends what was queued first.
-    fn wait(&mut self, pool: &mut Pool, timeout: Duration);
+    /// Sends what is queued and makes ready to receive, before the worker sleeps on [`Self::waits_on`]. Says whether
+    /// something is there already: then there is no sleeping.
+    fn before_wait(&mut self, pool: &mut Pool) -> bool;
+
+    /// Names the descriptors whose readiness means that something may have arrived or that a send can go on. What it names
+    /// is right from [`Self::before_wait`] to the next [`Self::recv`].
+    fn waits_on(&self, each: &mut dyn FnMut(RawFd, Interest));
+
+    /// How long until it has something to do though no descriptor of it becomes ready; [`Duration::MAX`] for never.
+    fn until_due(&self) -> Duration {
+        Duration::MAX
+    }
+
+    /// What ends its [`Self::wait`] from other threads.
+    fn wake(&self) -> &Wake;
+
+    /// Blocks until something may have arrived, a send can go on, the port's [`Wake`] was notified, or `timeout` is over.
+    /// Sends what was queued first. A worker with several ports blocks in [`Sleep::block`] instead.
+    fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
+        if !self.before_wait(pool) {
+            let mut sleep = Sleep::new();
+            self.waits_on(&mut |fd, interest| sleep.add(fd, interest));
+            sleep.block(self.wake(), timeout.min(self.until_due()));
+        }
+    }
 
     /// Takes nothing from the wire any more; what had been taken still comes out of [`Self::recv`].
     fn end_receiving(&mut self);
@@ -69,4 +96,19 @@ pub trait Port {
 
     /// What it did so far.
     fn counts(&self) -> PortCounts;
+
+    /// Frames that came and were lost before [`Self::recv`] could take them, as far as the kernel or the peer says. It costs
+    /// a system call, so it is none for each turn.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
+    /// Whether its wire has gone for good, as an interface that was deleted: nothing will arrive, and what is sent is
+    /// counted among the errors.
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    /// Which path moves its frames and why, in one line.
+    fn report(&self) -> &str;
 }

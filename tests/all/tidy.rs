@@ -35,6 +35,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/maps/program_array.rs",
     "src/maps/table.rs",
     "src/maps/zeroed.rs",
+    "src/port/sleep.rs",
     "src/port/udp/departures.rs",
     "src/port/udp/plain.rs",
     "src/port/udp/ring/buffers.rs",

@@ -17,6 +17,7 @@ pub use socket::Socket;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use plain::PlainPort;
 use ring::RingPort;
 
-use super::{Burst, Frame, Pool, Port, PortCounts, PortError, Wake};
+use super::{Burst, Frame, Interest, Pool, Port, PortCounts, PortError, Wake};
 
 /// Ends of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,12 +186,6 @@ impl UdpPort {
         let report = format!("{wire}: plain calls{with_trains}: {why}");
         Ok(Self { path: Path::Plain(Box::new(PlainPort::new(socket, wake, pool, trains))), report })
     }
-
-    /// Which path moves the datagrams and why, in one line.
-    #[must_use]
-    pub fn report(&self) -> &str {
-        &self.report
-    }
 }
 
 impl Port for UdpPort {
@@ -207,6 +202,27 @@ impl Port for UdpPort {
         match &mut self.path {
             Path::Ring(port) => port.send(pool, frame),
             Path::Plain(port) => port.send(pool, frame),
+        }
+    }
+
+    fn before_wait(&mut self, pool: &mut Pool) -> bool {
+        match &mut self.path {
+            Path::Ring(port) => port.before_wait(pool),
+            Path::Plain(port) => port.before_wait(pool),
+        }
+    }
+
+    fn waits_on(&self, each: &mut dyn FnMut(RawFd, Interest)) {
+        match &self.path {
+            Path::Ring(port) => port.waits_on(each),
+            Path::Plain(port) => port.waits_on(each),
+        }
+    }
+
+    fn wake(&self) -> &Wake {
+        match &self.path {
+            Path::Ring(port) => port.wake(),
+            Path::Plain(port) => port.wake(),
         }
     }
 
@@ -243,6 +259,17 @@ impl Port for UdpPort {
             Path::Ring(port) => port.counts(),
             Path::Plain(port) => port.counts(),
         }
+    }
+
+    fn dropped(&self) -> u64 {
+        match &self.path {
+            Path::Ring(port) => port.dropped(),
+            Path::Plain(port) => port.dropped(),
+        }
+    }
+
+    fn report(&self) -> &str {
+        &self.report
     }
 }
 

@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::zeroed;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libc::{c_int, iovec, mmsghdr, pollfd};
+use libc::{c_int, iovec, mmsghdr};
 
-use super::super::{Burst, Frame, Pool, Port, PortCounts, Wake};
+use super::super::{Burst, Frame, Interest, Pool, Port, PortCounts, Sleep, Wake};
 use super::departures::{Departures, Refused};
 use super::landing::{self, CONTROL_LEN, LANDING_COUNT, LANDING_LEN, Landing};
 use super::{Socket, Trains};
@@ -81,6 +82,8 @@ pub(super) struct PlainPort {
     socket: Arc<Socket>,
     wake: Arc<Wake>,
     receiving: Receiving,
+    /// Whether there is room for what arrives.
+    has_room: bool,
     arrivals: Arrivals,
     arriving: Messages,
     departures: Departures,
@@ -101,6 +104,7 @@ impl PlainPort {
             socket,
             wake,
             receiving: Receiving::On,
+            has_room: true,
             arrivals: match trains {
                 Trains::Off => Arrivals::InPlace { held: Vec::with_capacity(BURST_MAX), next: 0 },
                 Trains::On => Arrivals::Landing(Landing::new()),
@@ -235,22 +239,6 @@ impl PlainPort {
         let count = unsafe { libc::recvmmsg(self.socket.fd(), headers, vlen(count), flags, std::ptr::null_mut()) };
         usize::try_from(count).map_err(|_| last_error())
     }
-
-    fn poll(&self, for_socket: i16, timeout: Duration) {
-        let mut fds = [
-            pollfd { fd: self.socket.fd(), events: for_socket, revents: 0 },
-            pollfd { fd: self.wake.fd(), events: libc::POLLIN, revents: 0 },
-        ];
-        let timeout = libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        // SAFETY: both structures are locals; a missing signal mask leaves the thread's as it is.
-        unsafe { libc::ppoll(fds.as_mut_ptr(), 2, &raw const timeout, std::ptr::null()) };
-        if fds[1].revents != 0 {
-            self.wake.clear();
-        }
-    }
 }
 
 impl Port for PlainPort {
@@ -270,16 +258,23 @@ impl Port for PlainPort {
         }
     }
 
-    fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
+    fn before_wait(&mut self, pool: &mut Pool) -> bool {
         self.flush(pool);
-        let mut events = 0;
-        if self.receiving == Receiving::On && self.make_ready(pool).1 > 0 {
-            events |= libc::POLLIN;
+        self.has_room = self.receiving == Receiving::On && self.make_ready(pool).1 > 0;
+        false
+    }
+
+    fn waits_on(&self, each: &mut dyn FnMut(RawFd, Interest)) {
+        if self.has_room {
+            each(self.socket.fd(), Interest::Readable);
         }
         if self.blocked {
-            events |= libc::POLLOUT;
+            each(self.socket.fd(), Interest::Writable);
         }
-        self.poll(events, timeout);
+    }
+
+    fn wake(&self) -> &Wake {
+        &self.wake
     }
 
     fn end_receiving(&mut self) {
@@ -296,7 +291,9 @@ impl Port for PlainPort {
         let deadline = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
         self.flush(pool);
         while self.blocked && Instant::now() < deadline {
-            self.poll(libc::POLLOUT, Duration::from_millis(10));
+            let mut sleep = Sleep::new();
+            sleep.add(self.socket.fd(), Interest::Writable);
+            sleep.block(&self.wake, Duration::from_millis(10));
             self.flush(pool);
         }
         for message in self.leaving.drain(..) {
@@ -311,6 +308,14 @@ impl Port for PlainPort {
 
     fn counts(&self) -> PortCounts {
         self.counts
+    }
+
+    fn dropped(&self) -> u64 {
+        self.socket.dropped()
+    }
+
+    fn report(&self) -> &'static str {
+        "plain calls"
     }
 }
 

@@ -13,6 +13,7 @@ mod state;
 
 use std::fmt;
 use std::mem::zeroed;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use libc::msghdr;
 
-use super::super::{Burst, Frame, Pool, Port, PortCounts, Wake};
+use super::super::{Burst, Frame, Interest, Pool, Port, PortCounts, Wake};
 use super::departures::Departures;
 use super::landing::{CONTROL_LEN, LANDING_COUNT, Landing};
 use super::{Socket, Trains};
@@ -232,10 +233,22 @@ impl Port for RingPort {
         self.state.departures.push(frame);
     }
 
-    fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
+    fn before_wait(&mut self, pool: &mut Pool) -> bool {
         self.arm(pool);
         self.enter(pool);
-        if self.ring.completion().is_empty() {
+        !self.ring.completion().is_empty()
+    }
+
+    fn waits_on(&self, each: &mut dyn FnMut(RawFd, Interest)) {
+        each(self.ring.as_raw_fd(), Interest::Readable);
+    }
+
+    fn wake(&self) -> &Wake {
+        &self.state.wake
+    }
+
+    fn wait(&mut self, pool: &mut Pool, timeout: Duration) {
+        if !self.before_wait(pool) {
             self.wait_for_completion(timeout);
         }
     }
@@ -288,6 +301,14 @@ impl Port for RingPort {
 
     fn counts(&self) -> PortCounts {
         self.state.counts
+    }
+
+    fn dropped(&self) -> u64 {
+        self.socket.dropped()
+    }
+
+    fn report(&self) -> &str {
+        self.features
     }
 }
 

@@ -9,7 +9,7 @@ use io_uring::types::RecvMsgOut;
 use libc::msghdr;
 
 use super::buffers::BufferRing;
-use crate::limits::{FRAME_LEN_MAX, HEADROOM};
+use crate::limits::{FRAME_LEN_MAX, HEADROOM, RECEIVE_CHUNKS};
 use crate::port::udp::departures::{Departures, Refused};
 use crate::port::udp::landing::{self, CONTROL_LEN, LANDING_LEN, Landing};
 use crate::port::{Burst, Pool, PortCounts, Wake};
@@ -142,12 +142,14 @@ impl State {
         }
     }
 
-    /// Offers the kernel every free buffer.
+    /// Offers the kernel every free buffer, of chunks as many as a port may hold.
     pub(super) fn recycle(&mut self, pool: &mut Pool) {
         let before = self.buffers.tail;
         match &mut self.arrivals {
             Arrivals::InPlace { offered } => {
-                while let Some(chunk) = pool.take() {
+                while self.offered_count + self.buffers.tail.wrapping_sub(before) < RECEIVE_CHUNKS
+                    && let Some(chunk) = pool.take()
+                {
                     let at = pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize);
                     self.buffers.offer(chunk, at, FRAME_LEN_MAX);
                     offered[usize::from(chunk)] = true;
