@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kumite::cage::Cage;
 use kumite::limits::{FRAME_LEN_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS};
 use kumite::port::udp::{IoPath, Socket, Trains, UdpPort, WireConfig};
-use kumite::port::{Burst, Pool, Port, PortCounts, Refused, Wake};
+use kumite::port::{Burst, Pool, Port, PortCounts, Refused, Sleep, Wake};
 
 use crate::shared::skipped;
 
@@ -422,6 +422,58 @@ fn a_notification_ends_a_wait() {
         end.port.wait(&mut end.pool, Duration::from_millis(5));
         assert!(began.elapsed() >= Duration::from_millis(4), "{io}, trains {trains}: nobody notified this one");
         end.close();
+    }
+}
+
+#[test]
+fn a_worker_sleeps_on_several_ports_at_once() {
+    for (io, trains) in WAYS {
+        let wake = Arc::new(Wake::new().expect("a descriptor"));
+        let cage = Cage::new().expect("address space");
+        let mut pool = Pool::new(&cage, 3 * RECEIVE_CHUNKS, OUTBOX_CHUNKS).expect("room");
+        let [a, b, c, d] = free_addresses();
+        let peers = [a, b].map(|peer| UdpSocket::bind(peer).expect("free"));
+        let mut ports: Vec<Box<dyn Port>> = Vec::new();
+        for (local, peer) in [(c, a), (d, b)] {
+            let socket = Socket::open(WireConfig { local, peer }, 1).expect("free").remove(0);
+            let port = UdpPort::open(socket, Arc::clone(&wake), &mut pool, io, trains).expect("a port");
+            ports.push(Box::new(port));
+        }
+        let (mut sleep, mut burst) = (Sleep::new(), Burst::new());
+        for round in 0..20 {
+            let which = round % 3;
+            let (peer, to) = (peers[which % 2].try_clone().expect("a descriptor"), [c, d][which % 2]);
+            let notified = Arc::clone(&wake);
+            // The notifier writes for a sleeper only.
+            wake.begin_sleep();
+            let waker = std::thread::spawn(move || match which {
+                2 => notified.notify(),
+                _ => assert_eq!(peer.send_to(&[5; 60], to).expect("loopback"), 60),
+            });
+            let deadline = Instant::now() + PATIENCE / 2;
+            let mut turns = 0;
+            loop {
+                ports.iter_mut().for_each(|port| port.recv(&mut pool, &mut burst));
+                if burst.count() > 0 || (which == 2 && turns > 0) {
+                    break;
+                }
+                sleep.begin();
+                ports.iter_mut().for_each(|port| sleep.watch(&mut **port, &mut pool));
+                sleep.block(&wake, PATIENCE);
+                assert!(Instant::now() < deadline, "{io}, trains {trains}, round {round}: slept through");
+                turns += 1;
+            }
+            wake.end_sleep();
+            waker.join().expect("sent");
+            while let Some(frame) = burst.take() {
+                pool.release(frame);
+            }
+        }
+        for mut port in ports {
+            port.end_receiving();
+            port.close(&mut pool);
+        }
+        assert_eq!(pool.free_count(), usize::from(pool.own_count()));
     }
 }
 

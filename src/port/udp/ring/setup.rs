@@ -17,6 +17,13 @@ pub(in crate::port::udp) struct Refusal {
     errno: i32,
 }
 
+impl Refusal {
+    /// The process has no descriptor left.
+    pub(super) fn no_bell() -> Self {
+        Self { what: "an eventfd", errno: libc::EMFILE }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.errno {
