@@ -8,8 +8,7 @@
 //! Invariant: every received frame is counted exactly once:
 //! `rx = pass + drop + tx + redirect + aborted + refused`.
 
-pub mod checksum;
-mod counters;
+pub mod counters;
 mod error;
 mod events;
 mod host;
@@ -21,6 +20,8 @@ mod responder;
 mod stats;
 mod turn;
 mod worker;
+
+pub use crate::port::checksum;
 
 pub use counters::Tally;
 pub use error::HostError;

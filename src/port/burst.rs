@@ -100,6 +100,11 @@ impl Burst {
         true
     }
 
+    /// Counts a frame of which not all came.
+    pub(super) fn arrived_cut(&mut self) {
+        self.refused.oversize += 1;
+    }
+
     /// Counts an empty frame for which the kernel used no chunk.
     pub(super) fn arrived_empty(&mut self) {
         self.refused.runt += 1;

@@ -8,16 +8,26 @@
 //! sending from it). No call here blocks but [`Port::wait`], [`Sleep::block`] and [`Port::close`], and those only for a bounded
 //! time. A port holds at most `RECEIVE_CHUNKS` chunks to receive into: a worker's pool has so many for each of its ports.
 
+pub mod af_xdp;
 mod burst;
+mod calls;
+pub mod checksum;
 mod error;
+mod link;
+mod offload;
 mod outbox;
+mod outlet;
+pub mod packet;
 mod pool;
+mod ring_setup;
 mod sleep;
+pub mod tap;
 pub mod udp;
 mod wake;
 
 pub use burst::{Burst, Refused};
 pub use error::PortError;
+pub use link::{Link, LinkEnd, LinkPort};
 pub use outbox::Outbox;
 pub use pool::{Frame, Pool};
 pub use sleep::{Interest, Sleep};

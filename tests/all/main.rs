@@ -27,6 +27,7 @@ mod maps_targets;
 mod maps_threads;
 mod objects;
 mod ports;
+mod ports_kernel;
 mod programs;
 mod random;
 mod regressions;

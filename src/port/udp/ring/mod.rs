@@ -8,7 +8,6 @@
 //! Invariant: a chunk that the kernel may still touch is neither in the pool nor unmapped.
 
 mod buffers;
-mod setup;
 mod state;
 
 use std::fmt;
@@ -22,6 +21,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use libc::msghdr;
 
+use super::super::ring_setup::{Refusal, know_multishot, refused, setup};
 use super::super::{Burst, Frame, Interest, Pool, Port, PortCounts, Wake};
 use super::departures::Departures;
 use super::landing::{CONTROL_LEN, LANDING_COUNT, Landing};
@@ -29,10 +29,7 @@ use super::{Socket, Trains};
 use crate::cage::Region;
 use crate::limits::CLOSE_MS_MAX;
 use buffers::BufferRing;
-use setup::{know_multishot, refused, setup};
 use state::{Arrivals, Receive, State, TAG_CANCEL, TAG_RECV, TAG_SEND, TAG_SHIFT, TAG_WAKE};
-
-pub(super) use setup::Refusal;
 
 /// Completions for each chunk: received, sent, and room to spare.
 const CQ_ENTRIES_PER_CHUNK: u32 = 4;

@@ -12,7 +12,7 @@ const SQ_ENTRIES: u32 = 256;
 
 /// Why there is no ring.
 #[derive(Debug)]
-pub(in crate::port::udp) struct Refusal {
+pub(super) struct Refusal {
     what: &'static str,
     errno: i32,
 }

@@ -1,0 +1,244 @@
+//! System calls that several drivers make, in safe form.
+//!
+//! Invariant: knows no protocol. A frame's memory is only ever copied, never behind a reference.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_ulong, c_void, socklen_t};
+
+use super::Pool;
+use crate::limits::{BIND_RETRY_MS_MAX, FRAME_LEN_MAX, HEADROOM};
+
+/// A structure that the kernel reads or fills as bytes.
+pub(super) trait Plain: Copy {}
+
+impl Plain for c_int {}
+impl Plain for u32 {}
+impl Plain for [u32; 3] {}
+impl Plain for [u32; 4] {}
+impl Plain for [u64; 3] {}
+impl Plain for [u64; 6] {}
+impl Plain for [u64; 16] {}
+impl Plain for libc::tpacket_req3 {}
+impl Plain for libc::xdp_umem_reg {}
+
+/// Takes over what a call answered: a new descriptor or an error.
+pub(super) fn descriptor(answer: c_int) -> io::Result<OwnedFd> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us the descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+}
+
+/// A socket that does not block.
+pub(super) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    descriptor(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) })
+}
+
+/// `setsockopt`.
+pub(super) fn set_option<T: Plain>(fd: RawFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+    let at: *const c_void = (&raw const *value).cast();
+    // SAFETY: `value` is read for its length.
+    let answer = unsafe { libc::setsockopt(fd, level, option, at, socklen::<T>()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `getsockopt`: fills `value` as far as the kernel has something to say.
+pub(super) fn option<T: Plain>(fd: RawFd, level: c_int, option: c_int, value: &mut T) -> io::Result<()> {
+    let mut len = socklen::<T>();
+    let into: *mut c_void = (&raw mut *value).cast();
+    // SAFETY: the kernel writes at most `len` bytes to `value`, for which every pattern of bits is a value.
+    let answer = unsafe { libc::getsockopt(fd, level, option, into, &raw mut len) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn socklen<T>() -> socklen_t {
+    socklen_t::try_from(size_of::<T>()).expect("a small structure")
+}
+
+/// `setsockopt` with a program of classic BPF.
+pub(super) fn attach_filter(fd: RawFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).expect("a short program");
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let at: *const c_void = (&raw const program).cast();
+    // SAFETY: the kernel reads the structure and the program, which outlive the call.
+    let answer =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, at, socklen::<libc::sock_fprog>()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The interface that a packet socket is bound to: none any more where it was deleted.
+pub(super) fn bound_interface(fd: RawFd) -> Option<u32> {
+    // SAFETY: an address of zeroes is one.
+    let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = socklen::<libc::sockaddr_ll>();
+    // SAFETY: the kernel writes at most `len` bytes to `addr`.
+    let answer = unsafe { libc::getsockname(fd, (&raw mut addr).cast(), &raw mut len) };
+    (answer == 0).then(|| u32::try_from(addr.sll_ifindex).ok()).flatten()
+}
+
+/// `bind` to an address of one of the kinds that the kernel knows by its first field.
+pub(super) fn bind_packet(fd: RawFd, addr: &libc::sockaddr_ll) -> io::Result<()> {
+    // SAFETY: `addr` is a socket address of the length that is said.
+    let answer = unsafe { libc::bind(fd, (&raw const *addr).cast(), socklen::<libc::sockaddr_ll>()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The same for AF_XDP.
+pub(super) fn bind_xdp(fd: RawFd, addr: &libc::sockaddr_xdp) -> io::Result<()> {
+    // SAFETY: `addr` is a socket address of the length that is said.
+    let answer = unsafe { libc::bind(fd, (&raw const *addr).cast(), socklen::<libc::sockaddr_xdp>()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The number of an interface of the calling thread's network name space.
+pub(super) fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name is a string of C's.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// Opens a device file, not blocking.
+pub(super) fn open_device(path: &str) -> io::Result<OwnedFd> {
+    let path = CString::new(path)?;
+    // SAFETY: the path is a string of C's.
+    descriptor(unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC) })
+}
+
+/// Bytes of `struct ifreq`.
+const INTERFACE_REQUEST_LEN: usize = 40;
+
+/// `ioctl` with a request that names an interface and has flags; gives the name that the kernel filled in.
+pub(super) fn interface_request(fd: RawFd, request: c_ulong, name: &str, flags: u16) -> io::Result<String> {
+    let mut bytes = [0u8; INTERFACE_REQUEST_LEN];
+    if name.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    bytes[libc::IFNAMSIZ..libc::IFNAMSIZ + 2].copy_from_slice(&flags.to_ne_bytes());
+    // SAFETY: requests of this kind read and write a `struct ifreq`, which is as long as our bytes.
+    if unsafe { libc::ioctl(fd, request, bytes.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let len = bytes[..libc::IFNAMSIZ].iter().position(|byte| *byte == 0).unwrap_or(libc::IFNAMSIZ);
+    Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
+}
+
+/// `ioctl` with an integer for an argument.
+pub(super) fn integer_request(fd: RawFd, request: c_ulong, value: c_ulong) -> io::Result<()> {
+    // SAFETY: the callers' requests take no pointer.
+    if unsafe { libc::ioctl(fd, request, value) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// `ioctl` with the address of an integer.
+pub(super) fn integer_at_request(fd: RawFd, request: c_ulong, value: c_int) -> io::Result<()> {
+    // SAFETY: the callers' requests read one integer.
+    if unsafe { libc::ioctl(fd, request, &raw const value) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Asks again while the answer is that something is in use: the kernel lets go of what a process closed a little later.
+pub(super) fn until_free<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + Duration::from_millis(BIND_RETRY_MS_MAX);
+    loop {
+        match ask() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Lets the kernel send what is queued in an AF_XDP socket's ring.
+pub(super) fn kick(fd: RawFd) -> io::Result<()> {
+    // SAFETY: without bytes and without an address there is nothing to point at.
+    let answer = unsafe { libc::sendto(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Memory that we share with the kernel or with a peer. Nothing in it is ever behind a reference.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: it is an address; whoever reads and writes there sees to order itself.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps a part of a file, shared, readable and writable, all its pages there from the start.
+    pub(super) fn new(fd: RawFd, offset: i64, len: usize) -> io::Result<Self> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        // SAFETY: a fresh mapping at an address of the kernel's choice; touches no memory of ours.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start: start.cast(), len })
+    }
+
+    /// The address of `len` bytes at `at`.
+    ///
+    /// # Panics
+    /// If they are not inside: our mistake.
+    pub(super) fn at(&self, at: usize, len: usize) -> *mut u8 {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "an access inside the mapping");
+        self.start.wrapping_add(at)
+    }
+
+    /// A word that the other side may write at any time.
+    pub(super) fn word(&self, at: usize) -> &std::sync::atomic::AtomicU32 {
+        let word: *mut u32 = self.at(at, 4).cast();
+        assert!(word.is_aligned(), "words are aligned");
+        // SAFETY: aligned, inside the mapping, which lives as long as the borrow, and only ever accessed atomically.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(word) }
+    }
+
+    /// Copies bytes out. The other side may be writing them: what is read is some mixture, never trusted.
+    pub(super) fn read(&self, at: usize, into: &mut [u8]) {
+        let from = self.at(at, into.len());
+        // SAFETY: inside the mapping, and `into` is ours alone, so they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast_const(), into.as_mut_ptr(), into.len()) };
+    }
+
+    /// Copies bytes to where ports receive in a chunk that the caller holds.
+    pub(super) fn read_to_chunk(&self, at: usize, len: usize, pool: &Pool, chunk: u16) {
+        assert!(len <= FRAME_LEN_MAX as usize, "a frame fits its chunk");
+        let from = self.at(at, len);
+        let to = pool.chunk_ptr(chunk).wrapping_add(HEADROOM as usize);
+        // SAFETY: both ranges are mapped and apart, and no reference exists to either.
+        unsafe { std::ptr::copy_nonoverlapping(from.cast_const(), to, len) };
+    }
+
+    /// Copies bytes in.
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) {
+        let to = self.at(at, bytes.len());
+        // SAFETY: inside the mapping, to which no reference exists, so they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `new` made, and nobody has an address in it any more.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// The descriptor's number.
+pub(super) fn raw(fd: &OwnedFd) -> RawFd {
+    fd.as_raw_fd()
+}
