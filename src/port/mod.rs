@@ -11,6 +11,7 @@
 pub mod af_xdp;
 mod burst;
 mod calls;
+mod capture;
 pub mod checksum;
 mod error;
 mod link;
@@ -26,6 +27,7 @@ pub mod udp;
 mod wake;
 
 pub use burst::{Burst, Refused};
+pub use capture::{Capture, CaptureError, CapturedFrame};
 pub use error::PortError;
 pub use link::{Link, LinkEnd, LinkPort};
 pub use outbox::Outbox;

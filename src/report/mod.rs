@@ -2,7 +2,6 @@
 //!
 //! Invariant: prints nothing and opens no file; takes and gives bytes and values.
 
-mod capture;
 mod diff;
 mod elements;
 mod frame_report;
@@ -13,7 +12,7 @@ mod test_context;
 mod test_run;
 mod typed;
 
-pub use capture::{Capture, CaptureError, CapturedFrame};
+pub use crate::port::{Capture, CaptureError, CapturedFrame};
 pub use diff::{Diff, DiffError, Difference, Given, ModeDiff, diff};
 pub use elements::{Element, dump, dump_all, sort};
 pub use frame_report::{CopyReport, FindingReport, FrameReport, RedirectReport, TimerReport};
