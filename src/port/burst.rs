@@ -100,6 +100,23 @@ impl Burst {
         true
     }
 
+    /// Takes a frame that waited elsewhere.
+    pub(super) fn push(&mut self, frame: Frame) {
+        assert!(self.room() > 0, "ports stop when the burst is full");
+        self.frames.push_back(frame);
+    }
+
+    /// Takes over what another burst refused.
+    pub(super) fn refuse(&mut self, refused: Refused) {
+        self.refused.runt += refused.runt;
+        self.refused.oversize += refused.oversize;
+    }
+
+    /// The frames in it, in the order of their arrival.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter()
+    }
+
     /// Counts a frame of which not all came.
     pub(super) fn arrived_cut(&mut self) {
         self.refused.oversize += 1;

@@ -3,13 +3,15 @@
 //! Invariant: knows no protocol. A frame's memory is only ever copied, never behind a reference.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use libc::{c_int, c_ulong, c_void, socklen_t};
 
-use super::Pool;
+use super::{Frame, Pool};
 use crate::limits::{BIND_RETRY_MS_MAX, FRAME_LEN_MAX, HEADROOM};
 
 /// A structure that the kernel reads or fills as bytes.
@@ -223,6 +225,14 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(from.cast_const(), to, len) };
     }
 
+    /// Copies a frame in.
+    pub(super) fn write_frame(&self, at: usize, pool: &Pool, frame: &Frame) {
+        let len = usize::from(frame.len);
+        let to = self.at(at, len);
+        // SAFETY: both ranges are mapped and apart, and no reference exists to either.
+        unsafe { std::ptr::copy_nonoverlapping(pool.frame_ptr(frame).cast_const(), to, len) };
+    }
+
     /// Copies bytes in.
     pub(super) fn write(&self, at: usize, bytes: &[u8]) {
         let to = self.at(at, bytes.len());
@@ -241,4 +251,96 @@ impl Drop for Mapping {
 /// The descriptor's number.
 pub(super) fn raw(fd: &OwnedFd) -> RawFd {
     fd.as_raw_fd()
+}
+
+/// Connects to a Unix socket without waiting.
+pub(super) fn connect_unix(path: &str) -> io::Result<UnixStream> {
+    // SAFETY: an address of zeroes is one.
+    let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    addr.sun_family = u16::try_from(libc::AF_UNIX).expect("address families are small");
+    if path.len() >= addr.sun_path.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    for (to, byte) in addr.sun_path.iter_mut().zip(path.bytes()) {
+        *to = byte.cast_signed();
+    }
+    let socket = socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    // SAFETY: `addr` is a socket address of the length that is said.
+    let answer = unsafe { libc::connect(raw(&socket), (&raw const addr).cast(), socklen::<libc::sockaddr_un>()) };
+    if answer == 0 { Ok(UnixStream::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Memory with a descriptor, whose length nobody can change any more.
+pub(super) fn sealed_memory(len: usize) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a string of C's.
+    let fd =
+        descriptor(unsafe { libc::memfd_create(c"kumite".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) })?;
+    File::from(fd.try_clone()?).set_len(len as u64)?;
+    // SAFETY: takes no pointers.
+    let answer = unsafe { libc::fcntl(raw(&fd), libc::F_ADD_SEALS, SEALS | libc::F_SEAL_SEAL) };
+    if answer == 0 { Ok(fd) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Seals that keep a length.
+const SEALS: c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+
+/// Whether a descriptor is memory of this length, for good.
+pub(super) fn is_sealed_memory(fd: &OwnedFd, len: usize) -> bool {
+    // SAFETY: takes no pointers. What is no memory has no seals.
+    let seals = unsafe { libc::fcntl(raw(fd), libc::F_GET_SEALS) };
+    let has_len = || Some(File::from(fd.try_clone().ok()?).metadata().ok()?.len() == len as u64);
+    seals >= 0 && seals & SEALS == SEALS && has_len() == Some(true)
+}
+
+/// Room for a control message with one descriptor.
+#[repr(C, align(8))]
+struct DescriptorMessage {
+    header: libc::cmsghdr,
+    fd: c_int,
+}
+
+/// Bytes of it that count.
+const DESCRIPTOR_MESSAGE_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<c_int>();
+
+fn descriptor_message() -> DescriptorMessage {
+    let header =
+        libc::cmsghdr { cmsg_len: DESCRIPTOR_MESSAGE_LEN, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS };
+    DescriptorMessage { header, fd: -1 }
+}
+
+fn with_message<T>(control: &mut DescriptorMessage, call: impl FnOnce(&mut libc::msghdr) -> T) -> T {
+    let mut byte = [0u8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: a message header of zeroes has no name, no parts and no control bytes.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut *control).cast();
+    message.msg_controllen = size_of::<DescriptorMessage>();
+    call(&mut message)
+}
+
+/// Sends a byte with a descriptor.
+pub(super) fn send_descriptor(socket: &UnixStream, fd: &OwnedFd) -> io::Result<()> {
+    let mut control = descriptor_message();
+    control.fd = raw(fd);
+    let answer = with_message(&mut control, |message| {
+        // SAFETY: the message points at locals that outlive the call.
+        unsafe { libc::sendmsg(socket.as_raw_fd(), message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
+    });
+    if answer == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives a byte with a descriptor: none where the peer sent something else or has gone.
+pub(super) fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut control = descriptor_message();
+    let answer = with_message(&mut control, |message| {
+        // SAFETY: the message points at locals that outlive the call, with their lengths.
+        let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(message.msg_controllen) }
+    })?;
+    let is_descriptor = answer >= DESCRIPTOR_MESSAGE_LEN
+        && (control.header.cmsg_level, control.header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
+        && control.header.cmsg_len >= DESCRIPTOR_MESSAGE_LEN;
+    if is_descriptor { descriptor(control.fd).map(Some) } else { Ok(None) }
 }

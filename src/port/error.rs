@@ -78,6 +78,22 @@ pub enum PortError {
         /// The port, as it was asked for.
         port: String,
     },
+    /// A capture cannot be replayed.
+    #[error("{port}: {source}")]
+    Capture {
+        /// The port, as it was asked for.
+        port: String,
+        /// What is wrong with it.
+        source: super::CaptureError,
+    },
+    /// A file is too long to be held in memory.
+    #[error("{port}: longer than {max} bytes; replay a part of it")]
+    CaptureLen {
+        /// The port, as it was asked for.
+        port: String,
+        /// The bound.
+        max: u64,
+    },
     /// Both ends of a link are held.
     #[error("{port}: both ends are taken; choose another name")]
     LinkTaken {
@@ -130,6 +146,8 @@ mod tests {
             PortError::NoRing { port: "tap:t0".to_owned(), why: "io_uring_setup refused (EPERM)".to_owned() }
                 .to_string(),
             PortError::NoInterface { port: "packet:veth9".to_owned() }.to_string(),
+            PortError::Capture { port: "pcap:a".to_owned(), source: crate::port::CaptureError::Empty }.to_string(),
+            PortError::CaptureLen { port: "pcap:a".to_owned(), max: 5 }.to_string(),
             PortError::LinkTaken { port: "link:a".to_owned() }.to_string(),
             PortError::Wake { source: refused() }.to_string(),
         ];
@@ -146,6 +164,8 @@ mod tests {
                 "tap:t0: open: Too many open files (os error 24); raise `ulimit -n`",
                 "tap:t0: io_uring_setup refused (EPERM); use the plain calls or lift the restriction",
                 "packet:veth9: no interface has this name; `ip link` lists them",
+                "pcap:a: capture: it holds no frame; capture some",
+                "pcap:a: longer than 5 bytes; replay a part of it",
                 "link:a: both ends are taken; choose another name",
                 "wake-up: eventfd: Too many open files (os error 24); raise `ulimit -n`",
             ]

@@ -14,25 +14,38 @@ mod calls;
 mod capture;
 pub mod checksum;
 mod error;
+mod fault;
 mod link;
 mod offload;
 mod outbox;
 mod outlet;
 pub mod packet;
+mod paper;
+mod pcap;
 mod pool;
+mod record;
 mod ring_setup;
+mod shm;
 mod sleep;
+mod spec;
 pub mod tap;
+mod trace;
 pub mod udp;
 mod wake;
 
 pub use burst::{Burst, Refused};
 pub use capture::{Capture, CaptureError, CapturedFrame};
 pub use error::PortError;
+pub use fault::{BadChance, BadSpan, Chance, FaultConfig, FaultCounts, FaultPort, Span};
 pub use link::{Link, LinkEnd, LinkPort};
 pub use outbox::Outbox;
+pub use pcap::{PcapConfig, PcapPort, PcapShare, Timing};
 pub use pool::{Frame, Pool};
+pub use record::RecordPort;
+pub use shm::{ShmPort, ShmShare};
 pub use sleep::{Interest, Sleep};
+pub use spec::{DriverSpec, PortShare, PortSpec, SpecError, open};
+pub use trace::TracePort;
 pub use wake::Wake;
 
 use std::os::fd::RawFd;
@@ -55,6 +68,8 @@ pub struct PortCounts {
     pub rx_in_trains: u64,
     /// Receives that failed, other than because the peer was away.
     pub rx_errors: u64,
+    /// Frames that passed and are missing in the port's record or trace: a disk is full or slow.
+    pub unrecorded: u64,
     /// Times the peer's machine said that nobody listens there.
     pub unreachable: u64,
 }

@@ -28,6 +28,7 @@ mod maps_threads;
 mod objects;
 mod ports;
 mod ports_kernel;
+mod ports_wires;
 mod programs;
 mod random;
 mod regressions;

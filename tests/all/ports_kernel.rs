@@ -87,7 +87,7 @@ impl Bench {
     }
 
     /// Sends all frames from one port and gives what the other received, until the books balance.
-    fn cross(&mut self, from: &mut dyn Port, to: &mut dyn Port, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    pub(crate) fn cross(&mut self, from: &mut dyn Port, to: &mut dyn Port, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let (sent_before, lost_before) = (from.counts(), to.dropped() + self.refused.total());
         let deadline = Instant::now() + PATIENCE;
         let (mut received, mut next) = (Vec::new(), 0);
@@ -188,7 +188,7 @@ fn tap(bench: &mut Bench, interface: &str, io: IoPath, super_frames: SuperFrames
 }
 
 /// Frames of a protocol that no stack answers, of all lengths that the link takes, each of its own bytes.
-fn frames(count: usize) -> Vec<Vec<u8>> {
+pub(crate) fn frames(count: usize) -> Vec<Vec<u8>> {
     let frame = |number: usize| {
         let len = 14 + number * 37 % 1501;
         let mut bytes: Vec<u8> =
