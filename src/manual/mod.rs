@@ -28,3 +28,6 @@ pub mod instructions {}
 
 #[doc = include_str!("oracle.md")]
 pub mod oracle {}
+
+#[doc = include_str!("ports.md")]
+pub mod ports {}
