@@ -9,6 +9,7 @@
 //! time. A port holds at most `RECEIVE_CHUNKS` chunks to receive into: a worker's pool has so many for each of its ports.
 
 pub mod af_xdp;
+mod buffer_ring;
 mod burst;
 mod calls;
 mod capture;

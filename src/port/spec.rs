@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! udp:LOCAL-PEER        io=auto|ring|plain  trains=on|off
-//! packet:INTERFACE      fanout=GROUP  bypass=on|off  io=
+//! packet:INTERFACE      receive=blocks|ring  fanout=GROUP  bypass=on|off  io=
 //! tap:INTERFACE         super=on|off  io=
 //! af_xdp:INTERFACE      mode=generic|driver
 //! shm:PATH
@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::af_xdp::{XdpConfig, XdpMode, XdpPort, XdpQueue};
-use super::packet::{PacketConfig, PacketPort, PacketSocket, Queueing};
+use super::packet::{PacketConfig, PacketPort, PacketSocket, Queueing, Receive};
 use super::paper::Paper;
 use super::record::file_header;
 use super::tap::{SuperFrames, TapConfig, TapPort, TapQueue};
@@ -172,11 +172,16 @@ impl<'s> Options<'s> {
     }
 
     fn take_switch<T: Copy>(&mut self, option: &'static str, on: T, off: T) -> Result<Option<T>, SpecError> {
-        self.take(option, "neither on nor off", |word| match word {
-            "on" => Some(on),
-            "off" => Some(off),
-            _ => None,
-        })
+        self.take_word(option, "neither on nor off", [("on", on), ("off", off)])
+    }
+
+    fn take_word<T: Copy>(
+        &mut self,
+        option: &'static str,
+        form: &'static str,
+        words: [(&str, T); 2],
+    ) -> Result<Option<T>, SpecError> {
+        self.take(option, form, |word| words.iter().find(|(name, _)| *name == word).map(|(_, value)| *value))
     }
 
     fn take_path(&mut self, option: &'static str) -> Result<Option<String>, SpecError> {
@@ -253,6 +258,13 @@ impl DriverSpec {
             "packet" => Ok(Self::Packet(PacketConfig {
                 interface: interface("packet", "packet:veth0")?,
                 fanout: options.take("fanout", "no number of a group from 0 to 65535", |text| text.parse().ok())?,
+                receive: options
+                    .take_word(
+                        "receive",
+                        "neither blocks nor ring",
+                        [("blocks", Receive::Blocks), ("ring", Receive::Ring)],
+                    )?
+                    .unwrap_or_default(),
                 queueing: options.take_switch("bypass", Queueing::Bypass, Queueing::Normal)?.unwrap_or_default(),
                 io: options.take_io()?,
             })),
@@ -355,6 +367,9 @@ impl Display for PortSpec {
                 }
             }
             DriverSpec::Packet(config) => {
+                if config.receive == Receive::Ring {
+                    written.option("receive", "ring")?;
+                }
                 if let Some(group) = config.fanout {
                     written.option("fanout", group)?;
                 }
@@ -525,7 +540,7 @@ mod tests {
         "udp:127.0.0.1:9000-127.0.0.1:9001",
         "udp:[::1]:9000-[::1]:9001?io=plain&trains=off",
         "packet:veth0",
-        "packet:veth0?fanout=1&bypass=on&io=ring",
+        "packet:veth0?receive=ring&fanout=1&bypass=on&io=ring",
         "tap:kumite0",
         "tap:kumite0?io=plain&super=off",
         "af_xdp:veth0",

@@ -12,7 +12,7 @@ use kumite::cage::Cage;
 use kumite::flow::checksum;
 use kumite::limits::{OUTBOX_CHUNKS, RECEIVE_CHUNKS};
 use kumite::port::af_xdp::{XdpConfig, XdpMode, XdpPort, XdpQueue};
-use kumite::port::packet::{PacketConfig, PacketPort, PacketSocket, Queueing};
+use kumite::port::packet::{PacketConfig, PacketPort, PacketSocket, Queueing, Receive};
 use kumite::port::tap::{SuperFrames, TapConfig, TapPort, TapQueue};
 use kumite::port::udp::IoPath;
 use kumite::port::{Burst, Frame, Link, LinkPort, Pool, Port, Refused, Sleep, Wake};
@@ -170,8 +170,18 @@ fn veth() {
 }
 
 fn packet(bench: &mut Bench, interface: &str, io: IoPath, queueing: Queueing) -> Box<dyn Port> {
-    let config = PacketConfig { interface: interface.to_owned(), fanout: None, queueing, io };
-    let socket = PacketSocket::open(&format!("packet:{interface}"), &config, 1).expect("a socket").remove(0);
+    let config = PacketConfig { interface: interface.to_owned(), receive: Receive::Blocks, fanout: None, queueing, io };
+    packet_port(bench, &config)
+}
+
+fn packet_by_ring(bench: &mut Bench, interface: &str) -> Box<dyn Port> {
+    let (queueing, io) = (Queueing::Normal, IoPath::Ring);
+    let config = PacketConfig { interface: interface.to_owned(), receive: Receive::Ring, fanout: None, queueing, io };
+    packet_port(bench, &config)
+}
+
+fn packet_port(bench: &mut Bench, config: &PacketConfig) -> Box<dyn Port> {
+    let socket = PacketSocket::open(&format!("packet:{}", config.interface), config, 1).expect("a socket").remove(0);
     Box::new(PacketPort::open(socket, bench.wake(), &mut bench.pool).expect("a port"))
 }
 
@@ -219,6 +229,20 @@ fn frames_cross_a_veth_intact_and_in_order_by_packet_sockets() {
 }
 
 #[test]
+fn frames_cross_a_veth_one_by_one_through_a_ring() {
+    in_namespace(|| {
+        veth();
+        let mut bench = Bench::new();
+        let [mut a, mut b] = ["left", "right"].map(|end| packet_by_ring(&mut bench, end));
+        let sent = frames(3000);
+        assert!(bench.cross(&mut *a, &mut *b, &sent) == sent);
+        assert!(bench.cross(&mut *b, &mut *a, &sent) == sent);
+        assert_eq!(a.report(), "packet:left: io_uring receive in place, io_uring sends");
+        bench.close(vec![a, b]);
+    });
+}
+
+#[test]
 fn frames_cross_a_veth_by_af_xdp_in_both_modes() {
     in_namespace(|| {
         veth();
@@ -242,11 +266,12 @@ fn what_is_no_frame_for_us_is_counted_and_the_receive_goes_on() {
         for end in ["left", "right"] {
             ip(&format!("link set dev {end} mtu 3000"));
         }
-        for way in ["packet", "generic", "driver"] {
+        for way in ["packet", "ring", "generic", "driver"] {
             let mut bench = Bench::new();
             let mut a = packet(&mut bench, "left", IoPath::Auto, Queueing::Normal);
             let mut b = match way {
                 "packet" => packet(&mut bench, "right", IoPath::Auto, Queueing::Normal),
+                "ring" => packet_by_ring(&mut bench, "right"),
                 mode => xdp(&mut bench, "right", mode.parse().expect("a mode")),
             };
             let raw = a_stranger("left");
@@ -295,18 +320,23 @@ fn a_stranger(interface: &str) -> std::fs::File {
 fn tags_stand_where_they_stood_and_own_frames_are_not_heard() {
     in_namespace(|| {
         veth();
-        let mut bench = Bench::new();
-        let [mut a, mut b] = ["left", "right"].map(|end| packet(&mut bench, end, IoPath::Auto, Queueing::Normal));
-        // The kernel drops what ends with its tag.
-        let mut sent = frames(200).split_off(1);
-        for (number, frame) in sent.iter_mut().enumerate() {
-            let tag: [u8; 4] = if number % 2 == 0 { [0x81, 0, 0x20, 7] } else { [0x88, 0xa8, 0, 9] };
-            frame.splice(12..12, tag);
-            frame.truncate(1500);
+        for receive in [Receive::Blocks, Receive::Ring] {
+            let mut bench = Bench::new();
+            let [mut a, mut b] = ["left", "right"].map(|end| match receive {
+                Receive::Blocks => packet(&mut bench, end, IoPath::Auto, Queueing::Normal),
+                Receive::Ring => packet_by_ring(&mut bench, end),
+            });
+            // The kernel drops what ends with its tag.
+            let mut sent = frames(200).split_off(1);
+            for (number, frame) in sent.iter_mut().enumerate() {
+                let tag: [u8; 4] = if number % 2 == 0 { [0x81, 0, 0x20, 7] } else { [0x88, 0xa8, 0, 9] };
+                frame.splice(12..12, tag);
+                frame.truncate(1500);
+            }
+            assert!(bench.cross(&mut *a, &mut *b, &sent) == sent, "{receive:?}");
+            assert!(bench.recv(&mut *a).is_empty(), "a hears nothing of what it sent");
+            bench.close(vec![a, b]);
         }
-        assert!(bench.cross(&mut *a, &mut *b, &sent) == sent);
-        assert!(bench.recv(&mut *a).is_empty(), "a hears nothing of what it sent");
-        bench.close(vec![a, b]);
     });
 }
 
@@ -314,8 +344,13 @@ fn tags_stand_where_they_stood_and_own_frames_are_not_heard() {
 fn workers_share_an_interface_by_flow_and_hear_each_frame_once() {
     in_namespace(|| {
         veth();
-        let config =
-            PacketConfig { interface: "right".to_owned(), fanout: None, queueing: Queueing::Normal, io: IoPath::Auto };
+        let config = PacketConfig {
+            interface: "right".to_owned(),
+            receive: Receive::Blocks,
+            fanout: None,
+            queueing: Queueing::Normal,
+            io: IoPath::Auto,
+        };
         let sockets = PacketSocket::open("packet:right", &config, 3).expect("sockets");
         let mut benches: Vec<Bench> = sockets.iter().map(|_| Bench::new()).collect();
         let mut ports: Vec<PacketPort> = sockets
@@ -507,7 +542,7 @@ fn datagrams_of_the_stack_arrive_with_their_checksums_done() {
 #[test]
 fn an_interface_that_is_deleted_is_told_and_costs_neither_the_worker_nor_its_time() {
     in_namespace(|| {
-        for way in ["packet", "generic", "driver", "tap"] {
+        for way in ["packet", "ring", "generic", "driver", "tap"] {
             let mut bench = Bench::new();
             let mut port = match way {
                 "tap" => {
@@ -518,6 +553,10 @@ fn an_interface_that_is_deleted_is_told_and_costs_neither_the_worker_nor_its_tim
                 "packet" => {
                     veth();
                     packet(&mut bench, "right", IoPath::Auto, Queueing::Normal)
+                }
+                "ring" => {
+                    veth();
+                    packet_by_ring(&mut bench, "right")
                 }
                 mode => {
                     veth();
@@ -556,8 +595,13 @@ fn an_interface_that_is_deleted_is_told_and_costs_neither_the_worker_nor_its_tim
 #[test]
 fn what_cannot_be_opened_says_why() {
     in_namespace(|| {
-        let config =
-            PacketConfig { interface: "z".to_owned(), fanout: None, queueing: Queueing::Normal, io: IoPath::Auto };
+        let config = PacketConfig {
+            interface: "z".to_owned(),
+            receive: Receive::Blocks,
+            fanout: None,
+            queueing: Queueing::Normal,
+            io: IoPath::Auto,
+        };
         let error = PacketSocket::open("packet:z", &config, 1).expect_err("no z");
         assert_eq!(error.to_string(), "packet:z: no interface has this name; `ip link` lists them");
         let config = XdpConfig { interface: "z".to_owned(), mode: XdpMode::Driver };

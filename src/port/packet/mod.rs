@@ -12,6 +12,7 @@
 //! Invariant: allocates nothing after it is made. An interface that is deleted costs frames, never the port's worker.
 
 mod blocks;
+mod multishot;
 
 use std::cell::Cell;
 use std::os::fd::{OwnedFd, RawFd};
@@ -23,9 +24,12 @@ use libc::{c_int, tpacket_req3};
 use super::calls::{self, Mapping, raw};
 use super::offload::Dealer;
 use super::outlet::{Gather, Outlet};
+use super::ring_setup::Refusal;
 use super::udp::IoPath;
 use super::{Burst, Frame, Interest, Pool, Port, PortCounts, PortError, Wake};
+use crate::limits::SOCKET_BUFFER_LEN;
 use blocks::Blocks;
+use multishot::Multishot;
 
 /// Bytes of a block: a super-frame fits.
 const BLOCK_LEN: u32 = 128 * 1024;
@@ -50,11 +54,23 @@ pub enum Queueing {
     Bypass,
 }
 
+/// How frames are received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receive {
+    /// In blocks that the kernel fills (`TPACKET_V3`): the most frames a second, super-frames too, each a little late.
+    #[default]
+    Blocks,
+    /// One by one through an io_uring ring, at once and in place. Super-frames do not fit and are refused.
+    Ring,
+}
+
 /// An interface, and how it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketConfig {
     /// Its name in the name space of the thread that opens it.
     pub interface: String,
+    /// How frames are received.
+    pub receive: Receive,
     /// A group of sockets that share the interface's frames, in other processes too.
     pub fanout: Option<u16>,
     /// Whether sends pass its queueing discipline.
@@ -68,7 +84,8 @@ pub struct PacketConfig {
 pub struct PacketSocket {
     name: String,
     config: PacketConfig,
-    ring: Mapping,
+    /// The blocks, where frames come in blocks.
+    ring: Option<Mapping>,
     fd: OwnedFd,
 }
 
@@ -97,25 +114,36 @@ impl PacketSocket {
         let set = |option, value: c_int, call| {
             calls::set_option(raw(&fd), libc::SOL_PACKET, option, &value).map_err(failed(call))
         };
-        set(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as c_int, "PACKET_VERSION")?;
         set(libc::PACKET_VNET_HDR, 1, "PACKET_VNET_HDR")?;
         set(PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING")?;
         if config.queueing == Queueing::Bypass {
             set(libc::PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS")?;
         }
-        let request = tpacket_req3 {
-            tp_block_size: BLOCK_LEN,
-            tp_block_nr: BLOCK_COUNT,
-            // Blocks hold frames of any length; the kernel wants this to divide them.
-            tp_frame_size: BLOCK_LEN,
-            tp_frame_nr: BLOCK_COUNT,
-            tp_retire_blk_tov: BLOCK_AGE_MS,
-            tp_sizeof_priv: 0,
-            tp_feature_req_word: 0,
+        let ring = match config.receive {
+            Receive::Blocks => {
+                set(libc::PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as c_int, "PACKET_VERSION")?;
+                let request = tpacket_req3 {
+                    tp_block_size: BLOCK_LEN,
+                    tp_block_nr: BLOCK_COUNT,
+                    // Blocks hold frames of any length; the kernel wants this to divide them.
+                    tp_frame_size: BLOCK_LEN,
+                    tp_frame_nr: BLOCK_COUNT,
+                    tp_retire_blk_tov: BLOCK_AGE_MS,
+                    tp_sizeof_priv: 0,
+                    tp_feature_req_word: 0,
+                };
+                calls::set_option(raw(&fd), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
+                    .map_err(failed("PACKET_RX_RING"))?;
+                let ring = Mapping::new(raw(&fd), 0, (BLOCK_LEN * BLOCK_COUNT) as usize).map_err(failed("mmap"))?;
+                Some(ring)
+            }
+            Receive::Ring => {
+                set(libc::PACKET_AUXDATA, 1, "PACKET_AUXDATA")?;
+                calls::set_option(raw(&fd), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &SOCKET_BUFFER_LEN)
+                    .map_err(failed("SO_RCVBUFFORCE"))?;
+                None
+            }
         };
-        calls::set_option(raw(&fd), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
-            .map_err(failed("PACKET_RX_RING"))?;
-        let ring = Mapping::new(raw(&fd), 0, (BLOCK_LEN * BLOCK_COUNT) as usize).map_err(failed("mmap"))?;
         // It hears nothing until all sockets have joined their group: each frame goes to one.
         let nothing = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 };
         calls::attach_filter(raw(&fd), &[nothing]).map_err(failed("SO_ATTACH_FILTER"))?;
@@ -158,11 +186,18 @@ enum Receiving {
     Ending(Instant),
 }
 
+/// Where frames come in.
+#[derive(Debug)]
+enum Arrivals {
+    Blocks(Blocks, Mapping),
+    Ring(Box<Multishot>),
+}
+
 /// A worker's share of an interface.
 #[derive(Debug)]
 pub struct PacketPort {
     outlet: Outlet,
-    blocks: Blocks,
+    arrivals: Arrivals,
     dealer: Dealer,
     socket: PacketSocket,
     wake: Arc<Wake>,
@@ -179,16 +214,25 @@ impl PacketPort {
     ///
     /// # Errors
     /// [`PortError::NoRing`] when a ring is demanded and refused; [`PortError::Open`].
-    pub fn open(socket: PacketSocket, wake: Arc<Wake>, pool: &mut Pool) -> Result<Self, PortError> {
+    pub fn open(mut socket: PacketSocket, wake: Arc<Wake>, pool: &mut Pool) -> Result<Self, PortError> {
         let (outlet, way) = Outlet::open(raw(&socket.fd), pool, socket.config.io, Gather::On)
             .map_err(|refusal| PortError::NoRing { port: socket.name.clone(), why: refusal.to_string() })?;
+        let no_ring = |refusal: Refusal| PortError::NoRing { port: socket.name.clone(), why: refusal.to_string() };
+        let (arrivals, receive) = match socket.ring.take() {
+            Some(ring) => {
+                (Arrivals::Blocks(Blocks::new(BLOCK_LEN as usize, BLOCK_COUNT as usize), ring), "TPACKET_V3 receive")
+            }
+            None => {
+                let ring = Multishot::open(raw(&socket.fd), pool).map_err(no_ring)?;
+                (Arrivals::Ring(Box::new(ring)), "io_uring receive in place")
+            }
+        };
         calls::set_option(raw(&socket.fd), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
             .map_err(PortError::failed(&socket.name, "SO_DETACH_FILTER"))?;
-        let report = format!("{}: TPACKET_V3 receive, {way}", socket.name);
-        let blocks = Blocks::new(BLOCK_LEN as usize, BLOCK_COUNT as usize);
+        let report = format!("{}: {receive}, {way}", socket.name);
         Ok(Self {
             outlet,
-            blocks,
+            arrivals,
             dealer: Dealer::new(),
             socket,
             wake,
@@ -205,8 +249,12 @@ impl PacketPort {
     fn look_for_errors(&mut self) {
         let mut errno: c_int = 0;
         let asked = calls::option(raw(&self.socket.fd), libc::SOL_SOCKET, libc::SO_ERROR, &mut errno);
-        if asked.is_ok() && errno != 0 {
-            self.counts.rx_errors += 1;
+        let failed_before = match &mut self.arrivals {
+            Arrivals::Blocks(..) => false,
+            Arrivals::Ring(ring) => ring.take_failed(),
+        };
+        if failed_before || asked.is_ok() && errno != 0 {
+            self.counts.rx_errors += u64::from(!failed_before);
             self.is_gone = calls::bound_interface(raw(&self.socket.fd)).is_none();
         }
     }
@@ -215,9 +263,17 @@ impl PacketPort {
 impl Port for PacketPort {
     fn recv(&mut self, pool: &mut Pool, burst: &mut Burst) {
         self.outlet.flush(pool, &mut self.counts);
-        while self.dealer.deal(pool, burst, &mut self.counts)
-            && self.blocks.next(&self.socket.ring, pool, burst, &mut self.dealer, &mut self.counts)
-        {}
+        let counts = &mut self.counts;
+        match &mut self.arrivals {
+            Arrivals::Blocks(blocks, ring) => {
+                while self.dealer.deal(pool, burst, counts) && blocks.next(ring, pool, burst, &mut self.dealer, counts)
+                {
+                }
+            }
+            Arrivals::Ring(ring) => {
+                while self.dealer.deal(pool, burst, counts) && ring.next(pool, burst, &mut self.dealer, counts) {}
+            }
+        }
     }
 
     fn send(&mut self, pool: &mut Pool, frame: Frame) {
@@ -230,12 +286,23 @@ impl Port for PacketPort {
         if !self.is_gone {
             self.look_for_errors();
         }
-        self.has_room && (self.dealer.has_waiting() || self.blocks.has_waiting(&self.socket.ring))
+        let is_there = match &mut self.arrivals {
+            Arrivals::Blocks(blocks, ring) => blocks.has_waiting(ring),
+            // Chunks that it was offered it fills though none is free.
+            Arrivals::Ring(ring) => {
+                return !self.is_gone && ring.before_wait(pool) || self.dealer.has_waiting() && self.has_room;
+            }
+        };
+        self.has_room && (self.dealer.has_waiting() || is_there)
     }
 
     fn waits_on(&self, each: &mut dyn FnMut(RawFd, Interest)) {
-        if self.has_room && self.receiving == Receiving::On {
-            each(raw(&self.socket.fd), Interest::Readable);
+        match &self.arrivals {
+            Arrivals::Blocks(..) if self.has_room && self.receiving == Receiving::On => {
+                each(raw(&self.socket.fd), Interest::Readable);
+            }
+            Arrivals::Ring(ring) if !self.is_gone => each(ring.bell(), Interest::Readable),
+            Arrivals::Blocks(..) | Arrivals::Ring(_) => {}
         }
         self.outlet.waits_on(each);
     }
@@ -254,6 +321,9 @@ impl Port for PacketPort {
             // Where the kernel refuses it, frames come for as long as the worker takes them.
             let _ = calls::attach_filter(raw(&self.socket.fd), &[nothing]);
             self.receiving = Receiving::Ending(Instant::now() + BLOCK_GRACE);
+            if let Arrivals::Ring(ring) = &mut self.arrivals {
+                ring.end();
+            }
         }
     }
 
@@ -262,11 +332,18 @@ impl Port for PacketPort {
             Receiving::On => !self.is_gone,
             Receiving::Ending(until) => Instant::now() < until,
         };
-        in_kernel || self.dealer.has_waiting() || self.blocks.has_waiting(&self.socket.ring)
+        let is_there = match &mut self.arrivals {
+            Arrivals::Blocks(blocks, ring) => blocks.has_waiting(ring),
+            Arrivals::Ring(ring) => !self.is_gone && ring.is_receiving(),
+        };
+        in_kernel || self.dealer.has_waiting() || is_there
     }
 
     fn close(&mut self, pool: &mut Pool) {
         self.end_receiving();
+        if let Arrivals::Ring(ring) = &mut self.arrivals {
+            ring.close(pool);
+        }
         self.outlet.close(pool, &self.wake, &mut self.counts);
     }
 

@@ -7,7 +7,6 @@
 //!
 //! Invariant: a chunk that the kernel may still touch is neither in the pool nor unmapped.
 
-mod buffers;
 mod state;
 
 use std::fmt;
@@ -21,6 +20,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use libc::msghdr;
 
+use super::super::buffer_ring::BufferRing;
 use super::super::ring_setup::{Refusal, know_multishot, refused, setup};
 use super::super::{Burst, Frame, Interest, Pool, Port, PortCounts, Wake};
 use super::departures::Departures;
@@ -28,7 +28,6 @@ use super::landing::{CONTROL_LEN, LANDING_COUNT, Landing};
 use super::{Socket, Trains};
 use crate::cage::Region;
 use crate::limits::CLOSE_MS_MAX;
-use buffers::BufferRing;
 use state::{Arrivals, Receive, State, TAG_CANCEL, TAG_RECV, TAG_SEND, TAG_SHIFT, TAG_WAKE};
 
 /// Completions for each chunk: received, sent, and room to spare.

@@ -8,8 +8,8 @@ use io_uring::cqueue;
 use io_uring::types::RecvMsgOut;
 use libc::msghdr;
 
-use super::buffers::BufferRing;
 use crate::limits::{FRAME_LEN_MAX, HEADROOM, RECEIVE_CHUNKS};
+use crate::port::buffer_ring::BufferRing;
 use crate::port::udp::departures::{Departures, Refused};
 use crate::port::udp::landing::{self, CONTROL_LEN, LANDING_LEN, Landing};
 use crate::port::{Burst, Pool, PortCounts, Wake};
