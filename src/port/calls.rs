@@ -155,7 +155,9 @@ pub(super) fn until_free<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Resul
     let deadline = Instant::now() + Duration::from_millis(BIND_RETRY_MS_MAX);
     loop {
         match ask() {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) && Instant::now() < deadline =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             answer => return answer,

@@ -186,20 +186,25 @@ impl Port for LinkPort {
 
     fn send(&mut self, pool: &mut Pool, frame: Frame) {
         self.look_for_peer();
-        let len = pool.read(&frame, &mut self.scratch[..]);
-        pool.release(frame);
         let Some(peer) = self.peer.as_ref().filter(|peer| !peer.is_closed.load(Ordering::Acquire)) else {
             self.counts.unreachable += 1;
             self.counts.tx_errors += 1;
-            return;
+            return pool.release(frame);
         };
         let worker_count = u32::try_from(peer.lanes.len()).expect("workers are few");
-        let lane = &peer.lanes[worker_of(&self.scratch[..len], worker_count) as usize];
+        let worker = if worker_count == 1 {
+            0
+        } else {
+            let len = pool.read(&frame, &mut self.scratch[..]);
+            worker_of(&self.scratch[..len], worker_count)
+        };
+        let lane = &peer.lanes[worker as usize];
         let Some(mut slot) = lane.empty.pop() else {
             self.counts.tx_errors += 1;
-            return;
+            return pool.release(frame);
         };
-        slot[..len].copy_from_slice(&self.scratch[..len]);
+        let len = pool.read(&frame, &mut slot[..]);
+        pool.release(frame);
         lane.ready.push((slot, u16::try_from(len).expect("a frame's length"))).expect("there is a place for each slot");
         if let Some(wake) = lane.wake.get() {
             wake.notify();

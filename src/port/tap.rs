@@ -76,7 +76,8 @@ impl TapQueue {
     fn attached(name: &str, config: &TapConfig, flags: u16) -> Result<Self, PortError> {
         let failed = |call| PortError::failed(name, call);
         let fd = calls::open_device("/dev/net/tun").map_err(failed("open /dev/net/tun"))?;
-        calls::interface_request(raw(&fd), TUNSETIFF, &config.interface, flags).map_err(failed("TUNSETIFF"))?;
+        calls::until_free(|| calls::interface_request(raw(&fd), TUNSETIFF, &config.interface, flags))
+            .map_err(failed("TUNSETIFF"))?;
         let header_len = c_int::try_from(HEADER_LEN).expect("10");
         calls::integer_at_request(raw(&fd), TUNSETVNETHDRSZ, header_len).map_err(failed("TUNSETVNETHDRSZ"))?;
         let offload = |offloads| calls::integer_request(raw(&fd), TUNSETOFFLOAD, offloads);

@@ -593,6 +593,47 @@ fn an_interface_that_is_deleted_is_told_and_costs_neither_the_worker_nor_its_tim
 }
 
 #[test]
+fn an_interface_that_is_down_costs_frames_and_keeps_no_chunks() {
+    in_namespace(|| {
+        veth();
+        for way in ["packet", "ring", "generic", "driver"] {
+            let mut bench = Bench::new();
+            let mut a = packet(&mut bench, "left", IoPath::Auto, Queueing::Normal);
+            let mut b = match way {
+                "packet" => packet(&mut bench, "right", IoPath::Auto, Queueing::Normal),
+                "ring" => packet_by_ring(&mut bench, "right"),
+                mode => xdp(&mut bench, "right", mode.parse().expect("a mode")),
+            };
+            let sent = frames(300);
+            assert!(bench.cross(&mut *b, &mut *a, &sent) == sent, "{way}");
+            let before = b.counts();
+            ip("link set dev right down");
+            let deadline = Instant::now() + PATIENCE;
+            for frame in &sent {
+                assert!(bench.send(&mut *b, frame));
+            }
+            while b.counts().tx_errors < before.tx_errors + 300 {
+                bench.recv(&mut *b);
+                assert!(Instant::now() < deadline, "{way}: {:?}", b.counts());
+            }
+            assert!(bench.pool.outbox().is_idle() && !b.is_gone(), "{way}");
+            assert_eq!(b.counts().tx_bytes, before.tx_bytes, "{way}");
+            ip("link set dev right up");
+            // The link comes up a little later.
+            let mut again = 0;
+            while again == 0 {
+                assert!(bench.send(&mut *b, &sent[5]));
+                bench.recv(&mut *b);
+                again += bench.recv(&mut *a).len();
+                bench.sleep(&mut [&mut *a, &mut *b]);
+                assert!(Instant::now() < deadline, "{way}: never up again");
+            }
+            bench.close(vec![a, b]);
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_opened_says_why() {
     in_namespace(|| {
         let config = PacketConfig {

@@ -144,6 +144,15 @@ enum Held {
     Sending,
 }
 
+/// What came of a call that sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kicked {
+    /// All that can be done now.
+    Done,
+    /// The interface takes nothing.
+    Down,
+}
+
 /// What the kernel knows us by; both are gone when it may touch no chunk any more.
 #[derive(Debug)]
 struct Open {
@@ -159,6 +168,8 @@ pub struct XdpPort {
     redirect: Arc<Redirect>,
     queue: u32,
     held: Box<[Held]>,
+    /// Bytes of the frame that each chunk sends.
+    lens: Box<[u16]>,
     receiving_count: u16,
     sending_count: u16,
     /// Frames for which the ring had no room, in order.
@@ -207,6 +218,7 @@ impl XdpPort {
             open: Some(Open { rings, fd }),
             redirect: Arc::clone(&queue.redirect),
             queue: queue.queue,
+            lens: vec![0; pool.count().into()].into(),
             held: vec![Held::Elsewhere; pool.count().into()].into(),
             receiving_count: 0,
             sending_count: 0,
@@ -262,22 +274,25 @@ impl XdpPort {
                 break;
             }
             let frame = self.queued.pop_front().expect("seen above");
+            self.lens[usize::from(frame.chunk)] = frame.len;
             self.held[usize::from(frame.chunk)] = Held::Sending;
             self.sending_count += 1;
-            self.counts.tx_bytes += u64::from(frame.len);
         }
-        self.kick();
+        if self.kick() == Kicked::Down {
+            self.give_up(pool);
+        }
         self.reap(pool);
     }
 
-    fn kick(&mut self) {
-        let Some(open) = &self.open else { return };
+    /// Lets the kernel send what is queued.
+    fn kick(&mut self) -> Kicked {
+        let Some(open) = &self.open else { return Kicked::Done };
         if self.is_gone || !open.rings.asks_to_send() {
-            return;
+            return Kicked::Done;
         }
         for _ in 0..KICKS_MAX {
             if open.rings.unsent() == 0 {
-                return;
+                return Kicked::Done;
             }
             match calls::kick(raw(&open.fd)) {
                 Ok(()) => {}
@@ -287,13 +302,25 @@ impl XdpPort {
                     Some(libc::EBUSY | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => break,
                     // The interface is down or gone.
                     _ => {
-                        self.is_busy = true;
-                        return self.look_for_errors();
+                        self.look_for_errors();
+                        return Kicked::Down;
                     }
                 },
             }
         }
         self.is_busy = open.rings.unsent() > 0;
+        Kicked::Done
+    }
+
+    /// Counts what cannot be sent: an interface that is down shall not keep the worker's chunks.
+    fn give_up(&mut self, pool: &mut Pool) {
+        while let Some(addr) = self.open.as_mut().and_then(|open| open.rings.take_unsent()) {
+            if let Some(chunk) = self.taken_back(addr, Held::Sending) {
+                pool.give(chunk);
+                self.sending_count -= 1;
+                self.counts.tx_errors += 1;
+            }
+        }
     }
 
     fn reap(&mut self, pool: &mut Pool) {
@@ -303,6 +330,7 @@ impl XdpPort {
                     pool.give(chunk);
                     self.sending_count -= 1;
                     self.counts.tx_frames += 1;
+                    self.counts.tx_bytes += u64::from(self.lens[usize::from(chunk)]);
                 }
                 None => self.counts.rx_errors += 1,
             }

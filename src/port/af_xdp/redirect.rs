@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::super::calls::{descriptor, raw};
+use super::super::calls::{descriptor, raw, until_free};
 use crate::isa::assemble;
 
 const MAP_CREATE: i32 = 0;
@@ -83,8 +83,8 @@ impl Redirect {
             .with_pointer(16, c"Dual MIT/GPL".as_ptr())
             .call(PROGRAM_LOAD);
         let program = program.and_then(descriptor).map_err(at("BPF_PROG_LOAD"))?;
-        let link = Attributes::new(&[(0, bits(&program)), (4, interface), (8, ATTACH_XDP), (12, flags)]);
-        let link = { link }.call(LINK_CREATE).and_then(descriptor).map_err(at("BPF_LINK_CREATE"))?;
+        let mut link = Attributes::new(&[(0, bits(&program)), (4, interface), (8, ATTACH_XDP), (12, flags)]);
+        let link = until_free(|| link.call(LINK_CREATE)).and_then(descriptor).map_err(at("BPF_LINK_CREATE"))?;
         Ok(Self { map, _link: link })
     }
 

@@ -191,6 +191,16 @@ impl Rings {
         true
     }
 
+    /// Takes back what the kernel has not looked at, newest first; it looks only while it is called.
+    pub(super) fn take_unsent(&mut self) -> Option<u64> {
+        if self.send.under_way() == 0 {
+            return None;
+        }
+        self.send.own = self.send.own.wrapping_sub(1);
+        self.send.produced();
+        Some(self.send.long(self.send.entry(self.send.own)))
+    }
+
     /// Frames that the kernel has not looked at yet.
     pub(super) fn unsent(&self) -> u32 {
         self.send.under_way()
