@@ -11,6 +11,8 @@ pub const CAGE_LEN: u64 = 1 << 32;
 pub const CAGE_GUARD_LEN: u64 = 64 * 1024;
 /// Guest page size: the granularity of protection inside the cage.
 pub const PAGE_LEN: u32 = 4096;
+/// Bytes on either side of a stack that are never accessible: more than an instruction's offset and small sums reach.
+pub const MARGIN_LEN: u32 = 1 << 20;
 /// Guest addresses below this are never mapped: NULL, small offsets from NULL, and map handles.
 pub const CAGE_FIRST_ADDR: u32 = 1 << 20;
 /// Where map handles begin: a handle is `MAP_HANDLE_BASE + map id * MAP_HANDLE_STEP`, an address that always faults.

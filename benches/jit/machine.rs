@@ -53,7 +53,7 @@ impl Bench {
         let region = |len: u32, what| world.cage.alloc(len.into(), what).map_err(Absent::because);
         let chunk = region(RUN_CHUNK_LEN, "the frame")?;
         let context = region(Context::LEN, "the context")?;
-        let stack = region(STACK_LEN, "the stack")?;
+        let stack = world.cage.alloc_apart(STACK_LEN.into(), "the stack").map_err(Absent::because)?;
         let mut run = Run::new(world, WorkerIndex(0), ProgramKind::Xdp, stack.addr() + STACK_LEN);
         let len = u32::try_from(frame.len()).expect("short");
         let window = Window::new(chunk.addr(), RUN_CHUNK_LEN, HEADROOM, len);

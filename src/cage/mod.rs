@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::epoch;
 
-use crate::limits::{CAGE_GUARD_LEN, CAGE_LEN, PAGE_LEN};
+use crate::limits::{CAGE_GUARD_LEN, CAGE_LEN, MARGIN_LEN, PAGE_LEN};
 use pages::{FreePages, PageMap};
 
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits on every host that kumite builds for")]
@@ -124,10 +124,23 @@ impl Cage {
     /// # Errors
     /// [`CageError::Full`] or [`CageError::Map`].
     pub fn alloc(self: &Arc<Self>, len: u64, what: &'static str) -> Result<Region, CageError> {
-        let page_count =
-            u32::try_from(len.max(1).div_ceil(u64::from(PAGE_LEN))).map_err(|_| CageError::Full { len, what })?;
-        let first = self.take(page_count).ok_or(CageError::Full { len, what })?;
-        let region = Region::new(Arc::clone(self), first, page_count, len);
+        self.alloc_between(0, len, what)
+    }
+
+    /// The same with [`MARGIN_LEN`] bytes on either side that are never accessible: nothing but a computed address leads
+    /// there from elsewhere. For stacks, parts of which generated code keeps in registers, where no other pointer sees them.
+    ///
+    /// # Errors
+    /// As [`Cage::alloc`].
+    pub fn alloc_apart(self: &Arc<Self>, len: u64, what: &'static str) -> Result<Region, CageError> {
+        self.alloc_between(MARGIN_LEN / PAGE_LEN, len, what)
+    }
+
+    fn alloc_between(self: &Arc<Self>, margin: u32, len: u64, what: &'static str) -> Result<Region, CageError> {
+        let full = || CageError::Full { len, what };
+        let page_count = u32::try_from(len.max(1).div_ceil(u64::from(PAGE_LEN))).map_err(|_| full())?;
+        let first = page_count.checked_add(2 * margin).and_then(|count| self.take(count)).ok_or_else(full)?;
+        let region = Region::new(Arc::clone(self), first + margin, page_count, margin, len);
         region.protect(Protect::ReadWrite).map_err(|source| CageError::Map { len, what, source })?;
         Ok(region)
     }
@@ -194,6 +207,29 @@ mod tests {
         assert!(cage.check(u64::from(addr) - 1, 1, Access::Read).is_err());
         assert!(cage.check(0, 1, Access::Read).is_err(), "NULL is never mapped");
         assert!(cage.check(u64::MAX, 2, Access::Read).is_err(), "a range that wraps is refused");
+    }
+
+    #[test]
+    fn a_region_apart_is_out_of_an_offsets_reach_and_its_margins_come_back() {
+        let cage = Cage::new().expect("address space");
+        let before = cage.alloc(4096, "test").expect("room");
+        let stack = cage.alloc_apart(4096, "test").expect("room");
+        let behind = cage.alloc(4096, "test").expect("room");
+        let margin = u64::from(MARGIN_LEN);
+        let [before_at, at, behind_at] = [&before, &stack, &behind].map(|region| u64::from(region.addr()));
+        assert!(at - before_at > margin && behind_at - at > margin);
+        assert!(cage.check(at, 4096, Access::Write).is_ok());
+        for page in (at - margin..at + margin).step_by(PAGE_LEN as usize).filter(|page| *page != at) {
+            assert!(cage.check(page, 1, Access::Read).is_err(), "{page:#x}");
+        }
+        // The whole run is free again, so the next one may lie there.
+        drop(stack);
+        let again = (0..64).find_map(|_| {
+            epoch::pin().flush();
+            let region = cage.alloc_apart(4096, "test").expect("room");
+            (u64::from(region.addr()) == at).then_some(region)
+        });
+        assert!(again.is_some(), "no run was given back");
     }
 
     #[test]

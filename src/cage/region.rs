@@ -16,12 +16,14 @@ pub struct Region {
     cage: Arc<Cage>,
     first_page: u32,
     page_count: u32,
+    /// Pages on either side that stay inaccessible, besides the one behind every region.
+    margin: u32,
     len: u64,
 }
 
 impl Region {
-    pub(super) fn new(cage: Arc<Cage>, first_page: u32, page_count: u32, len: u64) -> Self {
-        Self { cage, first_page, page_count, len }
+    pub(super) fn new(cage: Arc<Cage>, first_page: u32, page_count: u32, margin: u32, len: u64) -> Self {
+        Self { cage, first_page, page_count, margin, len }
     }
 
     /// Guest address of its first byte.
@@ -107,7 +109,8 @@ impl Drop for Region {
     /// [`Cage::check`] that they are mapped holds an epoch guard until it has used them.
     fn drop(&mut self) {
         self.cage.pages.set(self.first_page, self.page_count, None);
-        let (cage, first_page, page_count) = (Arc::clone(&self.cage), self.first_page, self.page_count);
+        let cage = Arc::clone(&self.cage);
+        let (first_page, page_count) = (self.first_page - self.margin, self.page_count + 2 * self.margin);
         epoch::pin().defer(move || cage.release(first_page, page_count));
     }
 }

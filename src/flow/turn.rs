@@ -487,7 +487,7 @@ mod tests {
     fn with_turn(test: impl FnOnce(&mut Turn<'_, Failing>, &Events)) {
         let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
         let cage = &world.cage;
-        let stack = cage.alloc(STACK_LEN.into(), "a stack").expect("room");
+        let stack = cage.alloc_apart(STACK_LEN.into(), "a stack").expect("room");
         let context = cage.alloc(Context::LEN.into(), "a context").expect("room");
         let pool = Pool::new(cage, 4, 1).expect("room");
         let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Xdp, stack.addr() + STACK_LEN);

@@ -99,7 +99,7 @@ impl Equipment {
 
     fn open(&self, seat: &Seat) -> Result<(Desk, Pool, UdpPort), HostError> {
         let cage = &self.world.cage;
-        let stack = cage.alloc(STACK_LEN.into(), "a worker's stack")?;
+        let stack = cage.alloc_apart(STACK_LEN.into(), "a worker's stack")?;
         let context = cage.alloc(Context::LEN.into(), "a worker's context")?;
         let mut pool = Pool::new(cage, RECEIVE_CHUNKS, OUTBOX_CHUNKS)?;
         let (socket, wake) = (Arc::clone(&self.socket), Arc::clone(&seat.wake));

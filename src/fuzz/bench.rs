@@ -164,7 +164,8 @@ impl Bench {
         };
         let world = Arc::new(World::new(1, Clock::Fixed(NOW_NS), Box::new(trace))?);
         let alloc = |len| world.cage.alloc(u64::from(len), "a case");
-        let (stack, context, chunk) = (alloc(STACK_LEN)?, alloc(Context::LEN)?, alloc(RUN_CHUNK_LEN)?);
+        let stack = world.cage.alloc_apart(STACK_LEN.into(), "a case")?;
+        let (context, chunk) = (alloc(Context::LEN)?, alloc(RUN_CHUNK_LEN)?);
         Ok(Self { world, stack, context, chunk, maps: Vec::new(), lines })
     }
 

@@ -63,7 +63,7 @@ pub(super) static FOR_EACH_MAP_ELEM: Helper = Helper {
 };
 
 /// What calling a function of the program is worth, beside the function's own slots: leaving generated code and entering it.
-const CALL_WORK: u64 = 8;
+const CALL_WORK: u64 = 24;
 
 /// Goes on with the calls of a helper. `returned` is r0 of the call before, `None` at first.
 ///

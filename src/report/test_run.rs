@@ -184,7 +184,7 @@ impl TestRun {
         }
         let room = Room::of(program.linked().program());
         let place = Place::new(&world, room)?;
-        let stack = world.cage.alloc(STACK_LEN.into(), "the stack")?;
+        let stack = world.cage.alloc_apart(STACK_LEN.into(), "the stack")?;
         let blank = TestContext::new(program.linked().program().kind(), &[]).ok();
         Ok(Self { world, instance, program, room, place, stack, trace, blank, context: None })
     }

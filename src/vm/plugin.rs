@@ -85,7 +85,7 @@ pub fn vm_plugin(memory_hex: Option<&str>, program_hex: &str, mode: Mode) -> Res
     let program = Program::check(raw, ProgramKind::Raw)?;
 
     let world = Arc::new(World::new(1, Clock::Monotonic, Box::new(|_| {}))?);
-    let stack = world.cage.alloc(u64::from(STACK_LEN), "a stack")?;
+    let stack = world.cage.alloc_apart(u64::from(STACK_LEN), "a stack")?;
     let place = if memory.is_empty() { None } else { Some(world.cage.alloc(memory.len() as u64, "memory")?) };
     if let Some(place) = &place {
         place.write(0, &memory);

@@ -111,7 +111,7 @@ fn regression_42_fuel_ends_loops_of_callbacks_and_is_counted_alike() {
     let ran = on(&stage, &loaded, &[]);
     assert_eq!(ran.trap.map(|trap| trap.kind), Some(TrapKind::Fuel));
     // Calls are metered as work too; the slots behind them give the run enough of it.
-    let short = stage.load_raw(&looping("20", &"r5 = 1\n".repeat(100), ADD_INDEX));
+    let short = stage.load_raw(&looping("20", &"r5 = 1\n".repeat(500), ADD_INDEX));
     let used = FUEL_DEFAULT - on(&stage, &short, &[]).fuel_left;
     for fuel in 0..used {
         stage.fuel = fuel;

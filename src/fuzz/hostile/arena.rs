@@ -117,7 +117,8 @@ impl Arena {
         let world = Arc::new(World::new(WORKERS, Clock::Monotonic, Box::new(|_| {}))?);
         let alloc = |len| world.cage.alloc(u64::from(len), "a hostile program");
         let desk = |_| -> Result<Desk, BenchError> {
-            Ok(Desk { stack: alloc(STACK_LEN)?, context: alloc(Context::LEN)?, chunk: alloc(RUN_CHUNK_LEN)? })
+            let stack = world.cage.alloc_apart(STACK_LEN.into(), "a hostile program")?;
+            Ok(Desk { stack, context: alloc(Context::LEN)?, chunk: alloc(RUN_CHUNK_LEN)? })
         };
         let desks = (0..WORKERS).map(desk).collect::<Result<Vec<_>, _>>()?;
         let mut maps = Vec::new();
