@@ -19,7 +19,7 @@ const PROGRAMS: [(&str, &str); 2] = [
 
 fn modes(criterion: &mut Criterion) {
     let world = Arc::new(World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space"));
-    let stack = world.cage.alloc(u64::from(STACK_LEN), "a stack").expect("room");
+    let stack = world.cage.alloc_apart(u64::from(STACK_LEN), "a stack").expect("room");
     let memory = world.cage.alloc(64, "memory").expect("room");
     for (name, text) in PROGRAMS {
         let slots = isa::assemble(text).expect("the programs above are well-formed");

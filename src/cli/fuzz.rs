@@ -433,22 +433,26 @@ fn hunt(args: &Args, path: &Path, out: Out<'_>) -> Result<Exit, CliError> {
 
 /// The command that shows a catch again.
 fn again(args: &Args, object: &Path, pcap: &Path, maps: Option<&Path>) -> String {
-    let mut words = vec!["kumite run".to_owned(), quoted(object)];
+    let mut words = vec!["kumite run".to_owned(), quoted_path(object)];
     if let Some(program) = &args.prog {
-        words.push(format!("--prog {program}"));
+        words.push(format!("--prog {}", quoted(program)));
     }
-    words.extend(args.map.iter().map(|preset| format!("--map {preset}")));
-    words.push(format!("--pcap {}", quoted(pcap)));
-    words.extend(maps.map(|maps| format!("--map {}", quoted(maps))));
+    words.extend(args.said.options().map(|(name, text)| format!("--{name} {}", quoted(text))));
+    words.extend(args.map.iter().map(|preset| format!("--map {}", quoted(&preset.to_string()))));
+    words.push(format!("--pcap {}", quoted_path(pcap)));
+    words.extend(maps.map(|maps| format!("--map {}", quoted_path(maps))));
     words.push("--fail-on finding".to_owned());
     words.join(" ")
 }
 
-/// A path as a shell reads it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+:@%".contains(c));
-    if is_plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+/// A word as a shell reads it.
+fn quoted(text: &str) -> String {
+    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+:@%=,".contains(c));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {

@@ -40,14 +40,22 @@ impl Said {
         if self.btf.is_some() {
             return Err(CliError::usage("--btf: a running host takes none; start it with --load and --btf"));
         }
+        Ok(self.texts().map(|(name, text)| format!("&{name}={}", escape(text))).collect())
+    }
+
+    /// Each option that was given, with its text.
+    pub(super) fn options(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        self.texts().chain(self.btf.iter().map(|text| ("btf", text)))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let all = [
             ("type", &self.kinds),
             ("map-size", &self.map_sizes),
             ("const", &self.constants),
             ("kconfig", &self.configuration),
         ];
-        let said = all.into_iter().flat_map(|(name, texts)| texts.iter().map(move |text| (name, text)));
-        Ok(said.map(|(name, text)| format!("&{name}={}", escape(text))).collect())
+        all.into_iter().flat_map(|(name, texts)| texts.iter().map(move |text| (name, text)))
     }
 
     fn settings(&self) -> Result<Settings, CliError> {

@@ -8,7 +8,7 @@
 //! Invariant: every received frame is counted exactly once:
 //! `rx = pass + drop + tx + redirect + aborted + refused`.
 
-pub mod counters;
+mod counters;
 mod error;
 mod events;
 mod host;

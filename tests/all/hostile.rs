@@ -9,7 +9,7 @@ const COUNT: u64 = 1000;
 /// Fuel of their runs: verify mode takes its time.
 const FUEL: u64 = 1 << 15;
 /// Slots of programs that are long to translate.
-const BULK: usize = 1 << 10;
+const BULK: usize = 1 << 11;
 
 #[test]
 fn hostile_programs_change_nothing_of_the_host_and_end() {
@@ -18,8 +18,9 @@ fn hostile_programs_change_nothing_of_the_host_and_end() {
     assert_eq!(tally.breaches, Vec::<String>::new());
     assert_eq!(tally.programs, count);
     assert!(tally.runs >= 3 * count);
-    assert!(tally.traps > tally.runs / 2, "{} of {} trap: they are tame", tally.traps, tally.runs);
-    assert!(tally.out_of_fuel > tally.runs / 10, "only {} of {} use their fuel up", tally.out_of_fuel, tally.runs);
+    assert!(tally.traps > tally.runs / 4, "{} of {} trap: they are tame", tally.traps, tally.runs);
+    assert!(tally.out_of_fuel > tally.runs / 50, "only {} of {} use their fuel up", tally.out_of_fuel, tally.runs);
+    assert!(tally.translations.len() >= 18, "{:?}", tally.translations);
     assert!(tally.attacks.len() >= 14, "{:?}", tally.attacks);
     for mode in Mode::ALL {
         println!("{mode} mode: {:?}", tally.longest(mode));

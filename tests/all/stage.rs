@@ -82,7 +82,8 @@ impl Stage {
         let trace = move |line: &str| sink.lock().expect("no panic").push(line.to_owned());
         let world = World::new(1, Clock::Fixed(NOW_NS), Box::new(trace)).expect("address space");
         let alloc = |len| world.cage.alloc(u64::from(len), "a test").expect("room");
-        let (stack, context, chunk) = (alloc(STACK_LEN), alloc(Context::LEN), alloc(RUN_CHUNK_LEN));
+        let stack = world.cage.alloc_apart(STACK_LEN.into(), "a test").expect("room");
+        let (context, chunk) = (alloc(Context::LEN), alloc(RUN_CHUNK_LEN));
         Self { world: Arc::new(world), stack, context, chunk, lines, fuel: FUEL_DEFAULT }
     }
 

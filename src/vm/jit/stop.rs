@@ -104,7 +104,7 @@ fn memory(insn: &Insn, addr: i64, access: Access) -> TrapKind {
     {
         TrapKind::Memory(fault(size.len()))
     } else if insn.does == Does::CallHelper {
-        // The key of a lookup that was compiled inline.
+        // The key of a lookup that was compiled inline, or the element of an update while its array is being frozen.
         TrapKind::HelperMemory { helper: outline::helper(insn).id, fault: fault(Size::W.len()) }
     } else {
         // Zeroing the stack, where the caller gave no page for it.

@@ -132,15 +132,15 @@ pub enum TranslateError {
 }
 
 /// Slots of the longest program whose working memory is kept for the next.
-const DESK_SLOTS_MAX: usize = 4096;
+const MEMORY_SLOTS_MAX: usize = 4096;
 
 /// Cranelift's working memory: to make it anew takes longer than to translate a short program.
-struct Desk {
+struct Memory {
     context: Context,
     functions: FunctionBuilderContext,
 }
 
-impl Default for Desk {
+impl Default for Memory {
     fn default() -> Self {
         Self { context: Context::new(), functions: FunctionBuilderContext::new() }
     }
@@ -148,7 +148,7 @@ impl Default for Desk {
 
 thread_local! {
     /// What the last translation of this thread left. One that fails leaves nothing: it may have broken off anywhere.
-    static DESK: Cell<Box<Desk>> = Cell::default();
+    static MEMORY: Cell<Option<Box<Memory>>> = const { Cell::new(None) };
 }
 
 /// Translates a program for a mode.
@@ -180,8 +180,8 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     let zero = wild.then_some(Bytes::ALL);
     let source = Source { linked, outline: &outline, hooks, parts: &parts, zero, callbacks: &callbacks };
     let mut assembly = Assembly::default();
-    let mut desk = DESK.take();
-    let Desk { context, functions } = &mut *desk;
+    let mut memory = MEMORY.take().unwrap_or_default();
+    let Memory { context, functions } = &mut *memory;
     let mut room = Room { insts: TRANSLATE_INSTS_MAX, blocks: TRANSLATE_INNER_BLOCKS_MAX };
     for part in parts.keys() {
         context.clear();
@@ -217,8 +217,8 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
         }
         assembly.add(compiled, &context.func);
     }
-    if count <= DESK_SLOTS_MAX {
-        DESK.set(desk);
+    if count <= MEMORY_SLOTS_MAX {
+        MEMORY.set(Some(memory));
     }
     let called_back = parts.keys().zip(&assembly.starts).filter(|(part, _)| part.role == Role::Callback);
     let called_back: Vec<_> = called_back.map(|(part, offset)| (part.start, *offset)).collect();
@@ -231,14 +231,20 @@ pub(super) fn translate<H: Hooks>(linked: &Arc<Linked>, hooks: &H) -> Result<Cod
     Ok(code)
 }
 
-/// The slot that the most jumps back lead across, and how many those are.
+/// The slot that the most loops hold, and how many those are.
 fn deepest_loops(linked: &Linked) -> (usize, usize) {
     let insns = linked.insns();
     let back = insns.iter().enumerate().filter_map(|(pc, insn)| Some((jump_target(insn, pc)?, pc)));
     let (mut begin, mut end) = (vec![0_usize; insns.len()], vec![0_usize; insns.len()]);
+    let mut lasts = BTreeMap::new();
     for (target, pc) in back.filter(|(target, pc)| target <= pc) {
+        // However many jumps lead back to a slot, they are one loop, which ends with the last of them.
+        let last: &mut usize = lasts.entry(target).or_insert(pc);
+        *last = pc;
+    }
+    for (target, last) in lasts {
         begin[target] += 1;
-        end[pc] += 1;
+        end[last] += 1;
     }
     let mut depth = 0;
     let depths = begin.iter().zip(&end).enumerate().map(|(pc, (begin, end))| {
@@ -367,6 +373,9 @@ mod tests {
             refusal(&nest(TRANSLATE_LOOPS_DEEP_MAX + 1)),
             "main insn 65: 65 loops in one another are more than the translator takes (64); run it in verify mode"
         );
+        // However many jumps lead back to it, it is one loop.
+        let again = (0..100).map(|number| format!("if r{} == 9 goto -{}\n", number % 8, number + 2));
+        assert!(is_taken(&("r0 += 1\n".to_owned() + &again.collect::<String>() + "exit")));
         // One behind the other they are not in one another.
         assert!(is_taken(&("r0 += 1\nif r0 < 9 goto -2\n".repeat(200) + "exit")));
     }

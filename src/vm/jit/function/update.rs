@@ -3,7 +3,8 @@
 //! What the helper refuses (an index behind the last, an array that is frozen) it is called for, with key and value put where
 //! it reads them.
 //!
-//! Invariant: an answer is what the helper would have given, and nothing here traps: key and value lie in the frame.
+//! Invariant: an answer is what the helper would have given. Nothing here traps, as key and value lie in the frame, but beside
+//! somebody who freezes the array at that moment: where the helper would have been refused, the write traps.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;

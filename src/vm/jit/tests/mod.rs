@@ -68,7 +68,7 @@ struct Place {
 
 impl Place {
     fn new(world: &Arc<World>) -> Self {
-        let stack = world.cage.alloc(u64::from(STACK_LEN), "a stack").expect("room");
+        let stack = world.cage.alloc_apart(u64::from(STACK_LEN), "a stack").expect("room");
         let memory = world.cage.alloc(4096, "memory").expect("room");
         Self { world: Arc::clone(world), worker: WorkerIndex(0), stack, memory }
     }
