@@ -192,7 +192,7 @@ pub const OBJECT_NAME_LEN_MAX: usize = 128;
 /// Bytes of a capture that `kumite run` reads; a host takes one of [`OBJECT_LEN_MAX`].
 pub const CAPTURE_LEN_MAX: u64 = 1 << 30;
 /// Bytes of a file with elements of a map that `kumite run` reads.
-pub const PRESET_LEN_MAX: u64 = 256 << 20;
+pub const PRESET_LEN_MAX: u64 = 64 << 20;
 /// Slots of all programs of one object, subprograms counted for each program that calls them, and eight bytes of a
 /// function's name as one. Bounds the loader's memory.
 pub const OBJECT_SLOTS_MAX: usize = 2_000_000;

@@ -88,7 +88,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     if args.fail_on == FailOn::Finding && args.mode != Mode::Verify {
         let mode = args.mode;
         return Err(CliError::usage(format!(
-            "--fail-on finding: {mode} mode finds nothing; leave --mode out or say verify"
+            "--fail-on finding: {mode} mode notices strange return values alone; leave --mode out or say verify"
         )));
     }
     let frames = args.input.frames()?;
