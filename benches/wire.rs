@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use kumite::elf::Object;
 use kumite::flow::{Hook, Host, HostConfig, Judge};
 use kumite::isa;
+use kumite::port::PortSpec;
 use kumite::port::udp::{IoPath, Trains, WireConfig};
 use kumite::program::{Program, RawProgram};
 use kumite::run::Run;
@@ -69,8 +70,8 @@ fn round(io: IoPath, trains: Trains, text: &str, len: usize) -> f64 {
     let free = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("loopback"));
     let [a, b] = free.map(|socket| socket.local_addr().expect("bound"));
     let start = |local, peer| {
-        let config = HostConfig { io, trains, ..HostConfig::new("bench", WireConfig { local, peer }) };
-        Host::start(config).expect("loopback")
+        let wire = PortSpec::udp(WireConfig { local, peer }, io, trains);
+        Host::start(HostConfig::new("bench", wire)).expect("loopback")
     };
     let (sender, host) = (start(a, b), start(b, a));
     sender.load(&object("r0 = 1\nexit")).expect("loads");

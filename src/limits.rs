@@ -159,6 +159,22 @@ pub const HEAD_RESERVE: u32 = 40;
 
 /// Workers of one host; also the number of processors that per-CPU maps count.
 pub const WORKERS_MAX: u32 = 64;
+/// Ports of one host.
+pub const PORTS_MAX: usize = 16;
+/// Ports that each worker of a host has chunks for; one more than it starts with where those are more.
+pub const PORTS_ROOM_MIN: usize = 4;
+/// Characters of a port's name.
+pub const PORT_NAME_LEN_MAX: usize = 32;
+/// Programs on one hook; libxdp takes 10.
+pub const HOOK_PROGRAMS_MAX: usize = 16;
+/// Redirects of one frame from port to port; the kernel's `XMIT_RECURSION_LIMIT`.
+pub const HOPS_MAX: u32 = 8;
+/// Copies, and copies of copies, that one frame leads to.
+pub const FRAME_DESCENDANTS_MAX: usize = 64;
+/// Frames that wait for a worker which drives the port that others sent them to.
+pub const RELAY_FRAMES_MAX: usize = 256;
+/// Turns after which a busy worker asks its ports for what the kernel dropped.
+pub const DROPS_EVERY_TURNS: u64 = 256;
 /// Frames that one turn takes from a port.
 pub const BURST_MAX: usize = 64;
 /// Slots of a run after which a worker looks for a new plan and the end before it judges the next frame of its burst: some

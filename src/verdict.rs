@@ -92,8 +92,8 @@ impl Verdict {
 
     /// The verdict that a return value means on a hook of this kind. The low 32 bits count, as in the kernel.
     ///
-    /// XDP: `enum xdp_action`; above 4 is aborted (`bpf_warn_invalid_xdp_action`). tc: `TC_ACT_SHOT`, `STOLEN`,
-    /// `QUEUED` and `TRAP` drop, `REDIRECT` redirects, all else goes on. Socket filter: 0 drops. Flow dissector: all but `BPF_OK`
+    /// XDP: `enum xdp_action`; above 4 is aborted (`bpf_warn_invalid_xdp_action`). tc: `TC_ACT_SHOT`, `STOLEN`
+    /// and `TRAP` drop, `REDIRECT` redirects, all else goes on. Socket filter: 0 drops. Flow dissector: all but `BPF_OK`
     /// and `BPF_FLOW_DISSECTOR_CONTINUE` drops.
     #[must_use]
     pub const fn of(kind: ProgramKind, retval: u32) -> Self {
@@ -106,7 +106,7 @@ impl Verdict {
                 _ => Self::Aborted,
             },
             ProgramKind::Tc => match retval {
-                2 | 4 | 5 | 8 => Self::Drop,
+                2 | 4 | 8 => Self::Drop,
                 7 => Self::Redirect,
                 _ => Self::Pass,
             },

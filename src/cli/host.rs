@@ -13,14 +13,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::asking::{DEFAULT, typed_local, write_json};
 use super::surroundings::Surroundings;
-use super::wire::Wire;
+use super::wire::{NamedPort, Unnamed, Wire};
 use super::{CliError, Exit, Form, Out, books, object_file};
 use crate::control::api::{self, Desk};
 use crate::control::view::StatsView;
 use crate::control::{Address, Listening};
 use crate::flow::{Addresses, Hook, Host, HostConfig, MacAddr};
 use crate::limits::{FUEL_HOST, FUEL_MAX, WORKERS_MAX};
-use crate::port::udp::{IoPath, Trains, WireConfig};
+use crate::port::PortSpec;
+use crate::port::udp::{IoPath, Trains};
 use crate::vm::{Instance, Loaded, Mode};
 
 /// How often the wish to stop that came by the API is looked for.
@@ -32,9 +33,16 @@ pub(super) struct Args {
     /// Name of the host
     #[arg(long)]
     name: String,
-    /// Ends of the wire
+    /// The wire: its ends, or a port as KIND:ADDRESS?OPTION=VALUE (see the manual's page on ports)
     #[arg(long, value_name = "udp:LOCAL,peer=REMOTE")]
     wire: Wire,
+    /// Port where passed frames go and from where a network stack's come, such as tap:NAME; without it passed frames are
+    /// answered by the host itself
+    #[arg(long, value_name = "PORT")]
+    stack: Option<Unnamed>,
+    /// A further port; may be given several times
+    #[arg(long, value_name = "NAME=PORT")]
+    port: Vec<NamedPort>,
     /// Object whose program judges frames: its only XDP program, or the one named
     #[arg(long, value_name = "OBJECT[:PROGRAM]")]
     xdp: Option<String>,
@@ -80,12 +88,12 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let attached = args.xdp.as_deref().map(Wanted::from_str).transpose()?;
     let config = HostConfig {
         name: args.name.clone(),
-        wire: WireConfig { local: args.wire.local, peer: args.wire.peer },
+        wire: args.wire.spec(args.io, args.trains),
+        stack: args.stack.as_ref().map(|stack| PortSpec::clone(&stack.0)),
+        ports: args.port.iter().map(|port| port.0.clone()).collect(),
         worker_count: args.workers,
         mode: args.mode,
         fuel: args.fuel,
-        io: args.io,
-        trains: args.trains,
         responder: Addresses { mac: args.mac, ipv4: args.ip4, ipv6: args.ip6 },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(machine)?;
@@ -142,7 +150,7 @@ fn machine(error: std::io::Error) -> CliError {
 
 fn say_start(args: &Args, host: &Host, out: Out<'_>) -> Result<(), CliError> {
     let program = host.attached(Hook::Xdp);
-    let (local, peer) = (host.local(), args.wire.peer);
+    let (local, peer) = (host.local(), host.config().peer());
     if args.form.json {
         let started = json!({
             "host": host.name(), "wire": { "local": local, "peer": peer }, "io": host.io_report(),

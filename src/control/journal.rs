@@ -25,6 +25,7 @@ impl Journal {
             Event::Trap { program, text } => ("trap", said_by(&program, text)),
             Event::Finding { program, text } => ("finding", said_by(&program, text)),
             Event::Verdict { program, text } => ("verdict", said_by(&program, text)),
+            Event::PortGone { port, worker } => ("port_gone", format!("{port}: its wire is gone (worker {worker})")),
             Event::Panic { worker, text } => ("panic", format!("worker {worker}: {text}")),
             Event::WorkerLost { worker, text } => ("lost", format!("worker {worker}: {text}")),
         };

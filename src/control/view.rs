@@ -218,7 +218,7 @@ pub struct EventView {
     pub number: u64,
     /// Milliseconds from the host's start to when it happened; of a record, to when the host took it out of its ring buffer.
     pub at_ms: u64,
-    /// `trace` (`bpf_trace_printk`), `trap`, `finding`, `verdict` (a program returned no answer of its hook), `record` (ring buffer), `panic` (a worker failed and goes on), `lost`
+    /// `trace` (`bpf_trace_printk`), `trap`, `finding`, `verdict` (a program returned no answer of its hook), `record` (ring buffer), `panic` (a worker failed and goes on), `port_gone` (a wire is gone for good), `lost`
     /// (a worker ended).
     pub kind: String,
     /// The line; hexadecimal digits of a record.

@@ -1,77 +1,148 @@
 //! What workers count.
 //!
-//! Each worker owns its counters and publishes them once a turn; anyone reads them at any time. A snapshot is one turn's
-//! end, so in each `rx = pass + drop + tx + redirect + aborted + refused` holds. After the workers have stopped it also
-//! holds that `tx + redirect + replies + sent = tx_frames + tx_errors`.
+//! Each worker owns its counters and publishes them once a turn; anyone reads them at any time. A snapshot of a port is one
+//! turn's end, so in each [`Tally::is_balanced`] holds; after the workers have stopped [`Tally::has_all_left`] does too.
 //!
 //! Invariant: a worker never waits for a reader, and writes without a locked instruction.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
+use super::Hook;
+use super::relay::Entry;
 use crate::verdict::Verdict;
 use crate::vm::Mode;
 
+/// What became of a frame at a hook, or at the stack behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Onward.
+    Pass,
+    /// Dropped by a program.
+    Drop,
+    /// Sent back by a program.
+    Tx,
+    /// Sent to a port by a program.
+    Redirect,
+    /// Aborted: the run trapped.
+    Trap,
+    /// Aborted: the program returned XDP_ABORTED or no verdict at all.
+    Verdict,
+    /// Aborted: it was redirected to a port that the host does not have.
+    Target,
+    /// Aborted: kumite itself failed while it judged.
+    Panic,
+    /// Aborted: the worker that drives the port it was for has no room.
+    Room,
+    /// Aborted: it was redirected from port to port more than [`crate::limits::HOPS_MAX`] times.
+    Hops,
+}
+
+/// How many fates there are.
+const FATES: usize = 10;
+
+/// Frames at one hook of a port, by what became of them. Frames that no program judged are none of them, unless something
+/// failed behind the hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookTally([u64; FATES]);
+
+impl HookTally {
+    /// Counts a frame.
+    #[inline]
+    pub(super) fn count(&mut self, fate: Fate) {
+        self.0[fate as usize] += 1;
+    }
+
+    /// Frames with this fate.
+    #[must_use]
+    pub fn of(&self, fate: Fate) -> u64 {
+        self.0[fate as usize]
+    }
+
+    /// Frames that programs failed on, for whatever reason.
+    #[must_use]
+    pub fn aborted(&self) -> u64 {
+        self.0[Fate::Trap as usize..].iter().sum()
+    }
+
+    /// Frames that went no further on their way.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.0[Fate::Drop as usize..].iter().sum()
+    }
+}
+
 macro_rules! tally {
     ($($(#[$doc:meta])* $field:ident,)*) => {
-        /// All that one worker counts, or the sum over several.
+        /// All that one worker counts of one port, or the sum over several.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Tally {
             $($(#[$doc])* pub $field: u64,)*
+            /// What became of frames at each hook, in the order of [`Hook::ALL`].
+            pub hooks: [HookTally; Hook::ALL.len()],
         }
 
         impl Tally {
-            const CELLS: usize = [$(stringify!($field)),*].len();
+            const PLAIN_CELLS: usize = [$(stringify!($field)),*].len();
+            const CELLS: usize = Self::PLAIN_CELLS + Hook::ALL.len() * FATES;
 
             fn to_cells(self) -> [u64; Self::CELLS] {
-                [$(self.$field),*]
+                let mut cells = [0; Self::CELLS];
+                let (plain, hooks) = cells.split_at_mut(Self::PLAIN_CELLS);
+                plain.copy_from_slice(&[$(self.$field),*]);
+                for (cells, hook) in hooks.chunks_exact_mut(FATES).zip(&self.hooks) {
+                    cells.copy_from_slice(&hook.0);
+                }
+                cells
             }
 
             fn from_cells(cells: [u64; Self::CELLS]) -> Self {
-                let [$($field),*] = cells;
-                Self { $($field),* }
+                let mut cells = cells.into_iter();
+                let mut next = || cells.next().expect("as many cells as counters");
+                // In the order of `to_cells`.
+                Self { $($field: next(),)* hooks: std::array::from_fn(|_| HookTally(std::array::from_fn(|_| next()))) }
             }
 
             /// Adds another worker's.
             pub fn add(&mut self, other: &Self) {
                 $(self.$field += other.$field;)*
+                for (own, other) in self.hooks.iter_mut().zip(&other.hooks) {
+                    own.0.iter_mut().zip(other.0).for_each(|(own, other)| *own += other);
+                }
             }
         }
     };
 }
 
 tally! {
-    /// Frames that came in by the wire.
+    /// Frames that came in by the port.
     rx,
     /// Bytes of those that a program could see.
     rx_bytes,
-    /// Frames handed to the stack.
-    pass,
-    /// Frames dropped by a program.
-    drop,
-    /// Frames sent back by a program.
-    tx,
-    /// Frames that a program sent to a port.
-    redirect,
-    /// Frames dropped because a program failed; the sum of the four below.
-    aborted,
-    /// Of the aborted: the run trapped.
-    aborted_trap,
-    /// Of the aborted: the program returned XDP_ABORTED or no verdict at all.
-    aborted_verdict,
-    /// Of the aborted: it was redirected to a port that the host does not have.
-    aborted_target,
-    /// Of the aborted: kumite itself failed while it judged.
-    aborted_panic,
     /// Frames shorter than an Ethernet header.
     runt,
     /// Frames longer than a chunk takes.
     oversize,
-    /// Frames that the stack answered with.
+    /// Frames that programs sent to the port's ingress, as if they had come in there.
+    reentered,
+    /// Frames handed on behind the hooks: to the stack, or from the stack port to the wire.
+    pass,
+    /// Frames to leave that programs sent here.
+    redirected,
+    /// Frames to leave that another port passed on.
+    forwarded,
+    /// Frames to leave that the built-in responder made.
     replies,
-    /// Frames taken from the traffic source.
+    /// Frames to leave that were taken from the traffic source.
     sent,
+    /// Copies that programs sent to ports beside the frames of this one.
+    copies,
+    /// Copies that nobody got: there was no such port, or no room.
+    copies_lost,
+    /// Frames to leave that were given up before the driver had them.
+    given_up,
     /// Frames that the kernel took for sending.
     tx_frames,
     /// Bytes of them.
@@ -84,6 +155,10 @@ tally! {
     rx_in_trains,
     /// Receives that failed.
     rx_errors,
+    /// Frames that the port's record or trace lacks.
+    unrecorded,
+    /// Frames that were lost before the port could take them.
+    dropped,
     /// Times the peer was away.
     unreachable,
     /// Turns that moved a frame.
@@ -97,21 +172,99 @@ impl Tally {
         self.runt + self.oversize
     }
 
-    /// Whether every received frame is counted once.
+    /// What became of frames at a hook.
+    #[must_use]
+    pub fn hook(&self, hook: Hook) -> &HookTally {
+        &self.hooks[hook.index()]
+    }
+
+    /// Frames with this fate on their way in.
+    #[must_use]
+    pub fn inward(&self, fate: Fate) -> u64 {
+        self.hook(Hook::Xdp).of(fate) + self.hook(Hook::TcIngress).of(fate)
+    }
+
+    /// Counts a frame that a program sent here and that found no room or nobody.
+    pub(super) fn lose_way(&mut self, entry: Entry) {
+        match entry {
+            Entry::Ingress => {
+                self.reentered += 1;
+                self.hooks[Hook::TcIngress.index()].count(Fate::Room);
+            }
+            Entry::Redirected | Entry::Out => {
+                self.redirected += 1;
+                self.given_up += 1;
+            }
+            Entry::Forwarded => {
+                self.forwarded += 1;
+                self.given_up += 1;
+            }
+        }
+    }
+
+    /// Whether every frame that came in is counted once.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
-        let aborted = self.aborted_trap + self.aborted_verdict + self.aborted_target + self.aborted_panic;
-        let judged = self.pass + self.drop + self.tx + self.redirect + self.aborted;
-        self.rx == judged + self.refused() && self.aborted == aborted
+        let ended = self.hook(Hook::Xdp).ended() + self.hook(Hook::TcIngress).ended();
+        self.rx + self.reentered == self.refused() + self.pass + ended
+    }
+
+    /// Frames that were to leave by the port.
+    #[must_use]
+    pub fn outward(&self) -> u64 {
+        self.inward(Fate::Tx) + self.redirected + self.forwarded + self.replies + self.sent
+    }
+
+    /// Whether every frame that was to leave has left or failed; so after the workers have stopped.
+    #[must_use]
+    pub fn has_all_left(&self) -> bool {
+        self.outward() == self.hook(Hook::TcEgress).ended() + self.given_up + self.tx_frames + self.tx_errors
+    }
+}
+
+/// What all workers count of one port, as others see it.
+#[derive(Debug)]
+pub(super) struct PortBook {
+    workers: Box<[CachePadded<Published>]>,
+    /// Frames that were on the way from one worker to another when all ended.
+    left_over: Mutex<Tally>,
+}
+
+impl PortBook {
+    pub(super) fn new(worker_count: u32) -> Self {
+        Self { workers: (0..worker_count).map(|_| CachePadded::default()).collect(), left_over: Mutex::default() }
+    }
+
+    /// The cells of one worker.
+    pub(super) fn of_worker(&self, worker: usize) -> &Published {
+        &self.workers[worker]
+    }
+
+    /// The sum over all workers.
+    pub(super) fn sum(&self) -> Tally {
+        let mut sum = *self.left_over.lock().unwrap_or_else(PoisonError::into_inner);
+        self.workers.iter().for_each(|worker| sum.add(&worker.read()));
+        sum
+    }
+
+    /// Counts a frame that nobody is left to take.
+    pub(super) fn leave_over(&self, count: impl FnOnce(&mut Tally)) {
+        count(&mut self.left_over.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 /// The tally of one worker as others see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Published {
     /// Odd while the worker writes.
     sequence: AtomicU64,
     cells: [AtomicU64; Tally::CELLS],
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self { sequence: AtomicU64::new(0), cells: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
 }
 
 impl Published {
@@ -148,22 +301,6 @@ struct ProgramCells {
     findings: AtomicU64,
 }
 
-/// What one turn adds to a program's counters.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TurnRuns {
-    verdicts: [u64; Verdict::ALL.len()],
-    pub(super) traps: u64,
-    pub(super) findings: u64,
-    /// Returns that are no answer of the hook.
-    pub(super) strange: u64,
-}
-
-impl TurnRuns {
-    pub(super) fn count(&mut self, verdict: Verdict, runs: u64) {
-        self.verdicts[verdict_index(verdict)] += runs;
-    }
-}
-
 /// Runs of a program on all workers.
 #[derive(Debug)]
 pub(super) struct ProgramRuns {
@@ -175,14 +312,18 @@ impl ProgramRuns {
         Self { workers: (0..worker_count).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Adds a turn; only the worker itself calls this with its number.
-    pub(super) fn add(&self, worker: usize, mode: Mode, turn: &TurnRuns) {
-        let cells = &self.workers[worker];
-        for (cell, count) in cells.verdicts[mode_index(mode)].iter().zip(turn.verdicts) {
-            add_alone(cell, count);
-        }
-        add_alone(&cells.traps, turn.traps);
-        add_alone(&cells.findings, turn.findings);
+    /// Counts a run; only the worker itself calls this with its number, as the two below.
+    #[inline]
+    pub(super) fn count(&self, worker: usize, mode: Mode, verdict: Verdict) {
+        add_alone(&self.workers[worker].verdicts[mode_index(mode)][verdict_index(verdict)], 1);
+    }
+
+    pub(super) fn count_trap(&self, worker: usize) {
+        add_alone(&self.workers[worker].traps, 1);
+    }
+
+    pub(super) fn count_findings(&self, worker: usize, count: u64) {
+        add_alone(&self.workers[worker].findings, count);
     }
 
     /// Runs that ended with this verdict in this mode.
@@ -205,9 +346,7 @@ impl ProgramRuns {
 
 /// Adds to a cell that nobody else writes.
 fn add_alone(cell: &AtomicU64, count: u64) {
-    if count != 0 {
-        cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
-    }
+    cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }
 
 fn verdict_index(verdict: Verdict) -> usize {
@@ -245,8 +384,8 @@ mod tests {
                 while !stop.load(Ordering::Relaxed) {
                     tally.rx += 3;
                     tally.pass += 1;
-                    tally.tx += 1;
-                    tally.drop += 1;
+                    tally.hooks[0].count(Fate::Tx);
+                    tally.hooks[1].count(Fate::Hops);
                     published.publish(&tally);
                 }
                 tally
@@ -266,16 +405,16 @@ mod tests {
     #[test]
     fn runs_are_kept_by_mode_and_verdict() {
         let runs = ProgramRuns::new(2);
-        let mut turn = TurnRuns::default();
-        turn.count(Verdict::Tx, 2);
-        turn.count(Verdict::Aborted, 1);
-        turn.traps = 1;
-        runs.add(0, Mode::Fast, &turn);
-        runs.add(1, Mode::Verify, &turn);
-        runs.add(1, Mode::Fast, &turn);
+        for (worker, mode) in [(0, Mode::Fast), (1, Mode::Verify), (1, Mode::Fast)] {
+            runs.count(worker, mode, Verdict::Tx);
+            runs.count(worker, mode, Verdict::Tx);
+            runs.count(worker, mode, Verdict::Aborted);
+            runs.count_trap(worker);
+        }
+        runs.count_findings(0, 2);
         assert_eq!(runs.verdicts(Mode::Fast, Verdict::Tx), 4);
         assert_eq!(runs.verdicts(Mode::Verify, Verdict::Aborted), 1);
         assert_eq!(runs.verdicts(Mode::Instrumented, Verdict::Tx), 0);
-        assert_eq!((runs.traps(), runs.findings()), (3, 0));
+        assert_eq!((runs.traps(), runs.findings()), (3, 2));
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 
 use crate::cage::CageError;
-use crate::limits::{CHANGE_MS_MAX, FRAME_LEN_MAX, FRAME_LEN_MIN, FUEL_MAX, WORKERS_MAX};
+use crate::limits::{
+    CHANGE_MS_MAX, FRAME_LEN_MAX, FRAME_LEN_MIN, FUEL_MAX, HOOK_PROGRAMS_MAX, PORT_NAME_LEN_MAX, WORKERS_MAX,
+};
 use crate::maps::Errno;
 use crate::port::PortError;
 use crate::vm::LoadError;
@@ -93,7 +95,7 @@ pub enum HostError {
         /// Name of the program.
         program: String,
         /// Name of the hook.
-        hook: &'static str,
+        hook: String,
     },
     /// No map has the name.
     #[error("map {map}: not loaded; load an object that has it")]
@@ -143,8 +145,61 @@ pub enum HostError {
     #[error("hook {hook}: no program is attached; attach one first")]
     NothingAttached {
         /// Name of the hook.
+        hook: String,
+    },
+    /// The program is not among those of the hook.
+    #[error("program {program}: does not sit on hook {hook}; list the hooks for what does")]
+    NotThere {
+        /// Name of the program.
+        program: String,
+        /// Name of the hook.
+        hook: String,
+    },
+    /// A tc program is to have chain-call actions.
+    #[error("program {program}: hook {hook} knows no chain-call actions; leave them out, TC_ACT_UNSPEC goes on")]
+    Actions {
+        /// Name of the program.
+        program: String,
+        /// Name of the hook.
         hook: &'static str,
     },
+    /// The hook has as many programs as it takes.
+    #[error("hook {place}: more than {HOOK_PROGRAMS_MAX} programs; detach one first")]
+    HookFull {
+        /// Name of the hook.
+        place: String,
+    },
+    /// No port has the name.
+    #[error("port {port}: no such port; list the ports for their names")]
+    NoPort {
+        /// The name.
+        port: String,
+    },
+    /// A port of the host has the name.
+    #[error("port {port}: there is one of this name; choose another or remove it first")]
+    PortTaken {
+        /// The name.
+        port: String,
+    },
+    /// The name is none for a further port.
+    #[error(
+        "port {port:?}: no name for a further port; use 1 to {PORT_NAME_LEN_MAX} letters, digits, -, _ and ., but not wire or stack"
+    )]
+    PortName {
+        /// The name.
+        port: String,
+    },
+    /// The host's workers have no chunks for another port.
+    #[error("port {port}: the host takes {count} ports and has them; remove one, or name it when the host starts")]
+    PortsFull {
+        /// Name of the port.
+        port: String,
+        /// Ports that the host takes.
+        count: usize,
+    },
+    /// The wire stays.
+    #[error("port wire: a host keeps its wire; stop the host instead")]
+    WirePort,
 }
 
 #[cfg(test)]
@@ -165,13 +220,20 @@ mod tests {
             HostError::Stopped { host: host() }.to_string(),
             HostError::FrameLen { index: 2, len: 9000 }.to_string(),
             HostError::NoInstance { id: 7 }.to_string(),
-            HostError::InUse { object: "a.o".to_owned(), program: program(), hook: "xdp" }.to_string(),
+            HostError::InUse { object: "a.o".to_owned(), program: program(), hook: "xdp".to_owned() }.to_string(),
             HostError::NoMap { map: "jumps".to_owned() }.to_string(),
             HostError::NotProgramArray { map: "jumps".to_owned(), kind: "hash".to_owned() }.to_string(),
             HostError::Slot { map: "jumps".to_owned(), index: 9, slot_count: 8, errno: Errno::E2BIG }.to_string(),
             HostError::NoProgram { program: program() }.to_string(),
             HostError::Kind { program: program(), kind: "tc", hook: "xdp" }.to_string(),
-            HostError::NothingAttached { hook: "xdp" }.to_string(),
+            HostError::NothingAttached { hook: "xdp".to_owned() }.to_string(),
+            HostError::NotThere { program: program(), hook: "lan/xdp".to_owned() }.to_string(),
+            HostError::Actions { program: program(), hook: "tc-egress" }.to_string(),
+            HostError::HookFull { place: "xdp".to_owned() }.to_string(),
+            HostError::NoPort { port: "lan".to_owned() }.to_string(),
+            HostError::PortTaken { port: "lan".to_owned() }.to_string(),
+            HostError::PortsFull { port: "lan".to_owned(), count: 4 }.to_string(),
+            HostError::WirePort.to_string(),
         ];
         assert_eq!(
             texts,
@@ -193,6 +255,13 @@ mod tests {
                 "program count: not loaded; load an object that has it",
                 "program count: a tc program cannot sit on hook xdp; attach a program of the hook's kind",
                 "hook xdp: no program is attached; attach one first",
+                "program count: does not sit on hook lan/xdp; list the hooks for what does",
+                "program count: hook tc-egress knows no chain-call actions; leave them out, TC_ACT_UNSPEC goes on",
+                "hook xdp: more than 16 programs; detach one first",
+                "port lan: no such port; list the ports for their names",
+                "port lan: there is one of this name; choose another or remove it first",
+                "port lan: the host takes 4 ports and has them; remove one, or name it when the host starts",
+                "port wire: a host keeps its wire; stop the host instead",
             ]
         );
     }

@@ -48,6 +48,13 @@ pub enum Event {
         /// What it said.
         text: String,
     },
+    /// A port's wire has gone for good: nothing will arrive, and what is sent there is counted among its errors.
+    PortGone {
+        /// Name of the port.
+        port: String,
+        /// Number of the worker that noticed.
+        worker: u32,
+    },
     /// A worker ended by a mistake of kumite's. The others go on.
     WorkerLost {
         /// Number of the worker.

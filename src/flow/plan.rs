@@ -9,26 +9,62 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam::utils::CachePadded;
 
 use super::counters::ProgramRuns;
-use super::{Addresses, Judge};
+use super::{Actions, Addresses, Hook, Judge};
 use crate::vm::Mode;
 
-/// A program on a hook.
+/// A program of a hook.
 #[derive(Clone, Debug)]
 pub(super) struct Attached {
     pub(super) judge: Arc<dyn Judge>,
     pub(super) mode: Mode,
+    pub(super) actions: Actions,
     pub(super) runs: Arc<ProgramRuns>,
+}
+
+/// The programs of a hook, in the order in which they run; never none.
+pub(super) type Chain = Box<[Attached]>;
+
+/// A port of the plan.
+#[derive(Clone, Debug)]
+pub(super) struct PlanPort {
+    pub(super) ifindex: u32,
+    /// Workers that drive it: the first so many.
+    pub(super) driver_count: usize,
+    /// What judges frames there, in the order of [`Hook::ALL`]; without programs they pass.
+    pub(super) hooks: [Option<Chain>; Hook::ALL.len()],
+}
+
+impl PlanPort {
+    pub(super) fn chain(&self, hook: Hook) -> Option<&Chain> {
+        self.hooks[hook.index()].as_ref()
+    }
 }
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// What judges frames from the wire; without it they pass.
-    pub(super) xdp: Option<Attached>,
-    /// Whom the stack behind PASS answers for.
+    /// The ports by their places; the wire's is the first.
+    pub(super) ports: Vec<Option<PlanPort>>,
+    /// Place of the stack port; without it the responder stands behind PASS.
+    pub(super) stack: Option<usize>,
+    /// Whom the built-in responder answers for.
     pub(super) responder: Addresses,
     /// Fuel of a run, in slots.
     pub(super) fuel: u64,
+    /// How functions of timers run.
+    pub(super) timer_mode: Mode,
+}
+
+impl Plan {
+    /// The port at a place.
+    pub(super) fn port(&self, slot: usize) -> Option<&PlanPort> {
+        self.ports.get(slot)?.as_ref()
+    }
+
+    /// The place of the port with this interface index.
+    pub(super) fn slot_of(&self, ifindex: u32) -> Option<usize> {
+        self.ports.iter().position(|port| port.as_ref().is_some_and(|port| port.ifindex == ifindex))
+    }
 }
 
 /// The plan in force and those before it.
@@ -115,7 +151,13 @@ mod tests {
 
     #[test]
     fn a_worker_sees_a_publication_and_the_publisher_sees_it_taken() {
-        let plan = Plan { xdp: None, responder: Addresses::numbered(1), fuel: 10 };
+        let plan = Plan {
+            ports: Vec::new(),
+            stack: None,
+            responder: Addresses::numbered(1),
+            fuel: 10,
+            timer_mode: Mode::Fast,
+        };
         let plans = Plans::new(plan.clone(), 2);
         let (first, _) = plans.take();
         plans.acts_on(0, first);

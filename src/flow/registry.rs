@@ -4,64 +4,15 @@
 //! Invariant: workers never see it.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::counters::ProgramRuns;
-use super::plan::{Attached, Plan};
-use super::stats::{ModeRuns, ProgramStats};
-use super::{Addresses, HostError, Judge};
-use crate::verdict::ProgramKind;
+use super::counters::{PortBook, ProgramRuns, Tally};
+use super::plan::{Attached, Plan, PlanPort};
+use super::stats::{HookProgram, ModeRuns, PortFacts, PortStats, ProgramStats};
+use super::{Actions, Addresses, Hook, HostError, Judge, Place, Rank};
+use crate::limits::HOOK_PROGRAMS_MAX;
 use crate::vm::Mode;
-
-/// A place where a program judges frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Hook {
-    /// Frames from the wire, before anything else.
-    Xdp,
-}
-
-impl Hook {
-    /// All of them.
-    pub const ALL: [Self; 1] = [Self::Xdp];
-
-    /// Its name in options and reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Xdp => "xdp",
-        }
-    }
-
-    fn takes(self, kind: ProgramKind) -> bool {
-        match self {
-            Self::Xdp => kind == ProgramKind::Xdp,
-        }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A word that names no hook.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("hook {word:?}: no such hook; use xdp")]
-pub struct UnknownHook {
-    /// The word.
-    pub word: String,
-}
-
-impl FromStr for Hook {
-    type Err = UnknownHook;
-
-    fn from_str(word: &str) -> Result<Self, UnknownHook> {
-        Self::ALL.into_iter().find(|hook| hook.name() == word).ok_or_else(|| UnknownHook { word: word.to_owned() })
-    }
-}
 
 /// Whose mode is to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +34,43 @@ struct Known {
     mode: Option<Mode>,
 }
 
+/// A program on a hook.
+#[derive(Clone, Copy, Debug)]
+struct Sitting {
+    program: u32,
+    rank: Rank,
+}
+
+/// A port that workers drive.
+#[derive(Debug)]
+pub(super) struct PortEntry {
+    pub(super) name: String,
+    pub(super) ifindex: u32,
+    pub(super) spec: String,
+    /// Which path moves its frames and why.
+    pub(super) path: String,
+    pub(super) driver_count: u32,
+    pub(super) book: Arc<PortBook>,
+    pub(super) is_gone: Arc<AtomicBool>,
+    /// Programs in the order in which they run, by hook.
+    lists: [Vec<Sitting>; Hook::ALL.len()],
+}
+
+impl PortEntry {
+    pub(super) fn new(name: &str, ifindex: u32, spec: String, driver_count: u32, book: Arc<PortBook>) -> Self {
+        Self {
+            name: name.to_owned(),
+            ifindex,
+            spec,
+            path: String::new(),
+            driver_count,
+            book,
+            is_gone: Arc::default(),
+            lists: Default::default(),
+        }
+    }
+}
+
 /// What the control plane knows.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -92,22 +80,79 @@ pub(super) struct Registry {
     /// Mode of programs without one of their own.
     mode: Mode,
     programs: BTreeMap<u32, Known>,
-    xdp: Option<u32>,
+    /// The ports by their places in the plan.
+    ports: Vec<Option<PortEntry>>,
+    /// Place of the stack port.
+    stack: Option<usize>,
+    /// What removed ports had counted.
+    removed: Option<Tally>,
 }
 
 impl Registry {
     pub(super) fn new(worker_count: u32, responder: Addresses, fuel: u64, mode: Mode) -> Self {
-        Self { worker_count, responder, fuel, mode, programs: BTreeMap::new(), xdp: None }
+        let (programs, ports) = (BTreeMap::new(), Vec::new());
+        Self { worker_count, responder, fuel, mode, programs, ports, stack: None, removed: None }
     }
 
     /// The plan that all this makes.
     pub(super) fn plan(&self) -> Plan {
-        let xdp = self.xdp.and_then(|id| self.programs.get(&id)).map(|known| Attached {
-            judge: Arc::clone(&known.judge),
-            mode: known.mode.unwrap_or(self.mode),
-            runs: Arc::clone(&known.runs),
-        });
-        Plan { xdp, responder: self.responder, fuel: self.fuel }
+        let attached = |sitting: &Sitting| {
+            self.programs.get(&sitting.program).map(|known| Attached {
+                judge: Arc::clone(&known.judge),
+                mode: known.mode.unwrap_or(self.mode),
+                actions: sitting.rank.actions,
+                runs: Arc::clone(&known.runs),
+            })
+        };
+        let port = |entry: &PortEntry| PlanPort {
+            ifindex: entry.ifindex,
+            driver_count: entry.driver_count as usize,
+            hooks: std::array::from_fn(|hook| {
+                let chain: Box<[Attached]> = entry.lists[hook].iter().filter_map(attached).collect();
+                (!chain.is_empty()).then_some(chain)
+            }),
+        };
+        let ports: Vec<Option<PlanPort>> = self.ports.iter().map(|entry| entry.as_ref().map(port)).collect();
+        let first = ports.iter().flatten().flat_map(|port| &port.hooks).flatten().flat_map(|chain| chain.iter()).next();
+        let timer_mode = first.map_or(Mode::Fast, |attached| attached.mode);
+        Plan { ports, stack: self.stack, responder: self.responder, fuel: self.fuel, timer_mode }
+    }
+
+    /// Takes a port in at a place that has none.
+    pub(super) fn add_port(&mut self, slot: usize, entry: PortEntry) {
+        if self.ports.len() <= slot {
+            self.ports.resize_with(slot + 1, || None);
+        }
+        assert!(self.ports[slot].is_none(), "a place has one port");
+        self.ports[slot] = Some(entry);
+    }
+
+    /// Lets passed frames go to the port at this place.
+    pub(super) fn set_stack(&mut self, slot: usize) {
+        self.stack = Some(slot);
+    }
+
+    /// Takes a port out, and the programs off its hooks.
+    pub(super) fn remove_port(&mut self, name: &str) -> Result<(usize, PortEntry), HostError> {
+        let slot = self.slot_of(name)?;
+        self.stack = self.stack.filter(|stack| *stack != slot);
+        Ok((slot, self.ports[slot].take().expect("found there")))
+    }
+
+    /// Keeps what a removed port had counted.
+    pub(super) fn bury(&mut self, tally: &Tally) {
+        self.removed.get_or_insert_default().add(tally);
+    }
+
+    /// The place of the port with this name.
+    pub(super) fn slot_of(&self, name: &str) -> Result<usize, HostError> {
+        let has_name = |entry: &Option<PortEntry>| entry.as_ref().is_some_and(|entry| entry.name == name);
+        self.ports.iter().position(has_name).ok_or_else(|| HostError::NoPort { port: name.to_owned() })
+    }
+
+    /// The port at a place.
+    pub(super) fn port_mut(&mut self, slot: usize) -> Option<&mut PortEntry> {
+        self.ports.get_mut(slot)?.as_mut()
     }
 
     /// Makes a program known, so that it can have a mode before it is attached.
@@ -125,33 +170,80 @@ impl Registry {
         self.programs.remove(&id);
     }
 
-    /// The hook that a program sits on.
-    pub(super) fn hook_of(&self, id: u32) -> Option<Hook> {
-        (self.xdp == Some(id)).then_some(Hook::Xdp)
+    /// The first hook that a program sits on.
+    pub(super) fn place_of(&self, id: u32) -> Option<Place> {
+        let sits = |list: &Vec<Sitting>| list.iter().any(|sitting| sitting.program == id);
+        self.ports.iter().flatten().find_map(|entry| {
+            let hook = Hook::ALL.into_iter().find(|hook| sits(&entry.lists[hook.index()]))?;
+            Some(Place::new(&entry.name, hook))
+        })
     }
 
-    pub(super) fn attach(&mut self, judge: Arc<dyn Judge>, hook: Hook) -> Result<(), HostError> {
-        if !hook.takes(judge.kind()) {
-            let (program, kind) = (judge.name().to_owned(), judge.kind().name());
-            return Err(HostError::Kind { program, kind, hook: hook.name() });
+    fn list(&mut self, place: &Place) -> Result<&mut Vec<Sitting>, HostError> {
+        let slot = self.slot_of(&place.port)?;
+        let entry = self.ports[slot].as_mut().expect("found there");
+        Ok(&mut entry.lists[place.hook.index()])
+    }
+
+    /// Lets these programs, and no others, judge at a place.
+    pub(super) fn replace(&mut self, place: &Place, judges: &[(Arc<dyn Judge>, Rank)]) -> Result<(), HostError> {
+        let hook = place.hook;
+        for (judge, rank) in judges {
+            let program = judge.name().to_owned();
+            if judge.kind() != hook.kind() {
+                return Err(HostError::Kind { program, kind: judge.kind().name(), hook: hook.name() });
+            }
+            if hook != Hook::Xdp && rank.actions != Actions::default() {
+                return Err(HostError::Actions { program, hook: hook.name() });
+            }
         }
-        let id = judge.id();
-        self.know(Arc::clone(&judge));
-        if let Some(known) = self.programs.get_mut(&id) {
-            // What wraps a loaded program, under its number, sits there in its place.
-            known.judge = judge;
+        let mut list: Vec<Sitting> = Vec::new();
+        for (judge, rank) in judges {
+            let program = judge.id();
+            list.retain(|sitting| sitting.program != program);
+            list.push(Sitting { program, rank: *rank });
         }
-        match hook {
-            Hook::Xdp => self.xdp = Some(id),
+        if list.len() > HOOK_PROGRAMS_MAX {
+            return Err(HostError::HookFull { place: place.to_string() });
+        }
+        list.sort_by_key(|sitting| sitting.rank.priority);
+        *self.list(place)? = list;
+        for (judge, _) in judges {
+            self.know(Arc::clone(judge));
+            if let Some(known) = self.programs.get_mut(&judge.id()) {
+                // What wraps a loaded program, under its number, sits there in its place.
+                known.judge = Arc::clone(judge);
+            }
         }
         Ok(())
     }
 
-    pub(super) fn detach(&mut self, hook: Hook) -> Result<(), HostError> {
-        let place = match hook {
-            Hook::Xdp => &mut self.xdp,
+    /// Lets a program judge at a place beside those that are there; one that is there already moves.
+    pub(super) fn attach(&mut self, place: &Place, judge: Arc<dyn Judge>, rank: Rank) -> Result<(), HostError> {
+        let there = self.list(place)?.clone();
+        let known = |sitting: &Sitting| {
+            let known = self.programs.get(&sitting.program)?;
+            (sitting.program != judge.id()).then(|| (Arc::clone(&known.judge), sitting.rank))
         };
-        place.take().map(|_| ()).ok_or(HostError::NothingAttached { hook: hook.name() })
+        let mut judges: Vec<(Arc<dyn Judge>, Rank)> = there.iter().filter_map(known).collect();
+        judges.push((judge, rank));
+        self.replace(place, &judges)
+    }
+
+    /// Takes a program, or all, off a hook.
+    pub(super) fn detach(&mut self, place: &Place, program: Option<u32>) -> Result<(), HostError> {
+        let name = program.and_then(|id| self.programs.get(&id)).map(|known| known.judge.name().to_owned());
+        let list = self.list(place)?;
+        let before = list.len();
+        list.retain(|sitting| program.is_some_and(|program| program != sitting.program));
+        if list.len() < before {
+            return Ok(());
+        }
+        let place = place.to_string();
+        Err(match (before, name) {
+            (0, _) | (_, None) => HostError::NothingAttached { hook: place },
+            (_, Some(program)) => HostError::NotThere { program, hook: place },
+        })
     }
 
     pub(super) fn set_mode(&mut self, target: &ModeTarget, mode: Mode) -> Result<(), HostError> {
@@ -182,21 +274,54 @@ impl Registry {
         self.responder = responder;
     }
 
-    /// The program on a hook.
-    pub(super) fn attached(&self, hook: Hook) -> Option<&Arc<dyn Judge>> {
-        let id = match hook {
-            Hook::Xdp => self.xdp,
-        };
-        self.programs.get(&id?).map(|known| &known.judge)
+    /// The first program at a place.
+    pub(super) fn attached(&self, place: &Place) -> Option<&Arc<dyn Judge>> {
+        let entry = self.ports[self.slot_of(&place.port).ok()?].as_ref()?;
+        let first = entry.lists[place.hook.index()].first()?;
+        self.programs.get(&first.program).map(|known| &known.judge)
     }
 
+    /// What each port counted, the wire first.
+    pub(super) fn port_stats(&self) -> Vec<PortStats> {
+        let program = |hook: Hook, sitting: &Sitting| {
+            self.programs.get(&sitting.program).map(|known| HookProgram {
+                program: known.judge.name().to_owned(),
+                id: sitting.program,
+                priority: sitting.rank.priority,
+                actions: (hook == Hook::Xdp).then(|| sitting.rank.actions.to_string()),
+            })
+        };
+        let stats = self.ports.iter().flatten().map(|entry| {
+            let programs =
+                Hook::ALL.map(|hook| entry.lists[hook.index()].iter().filter_map(|one| program(hook, one)).collect());
+            let facts = PortFacts {
+                port: entry.name.clone(),
+                ifindex: entry.ifindex,
+                spec: entry.spec.clone(),
+                path: entry.path.clone(),
+                drivers: entry.driver_count,
+                is_gone: entry.is_gone.load(Ordering::Acquire),
+                programs,
+            };
+            PortStats::new(facts, &entry.book.sum())
+        });
+        stats.collect()
+    }
+
+    /// What the removed ports had counted.
+    pub(super) fn removed_stats(&self) -> Option<PortStats> {
+        let facts = PortFacts { port: "removed".to_owned(), is_gone: true, ..PortFacts::default() };
+        self.removed.as_ref().map(|tally| PortStats::new(facts, tally))
+    }
+
+    /// What each program did.
     pub(super) fn stats(&self) -> Vec<ProgramStats> {
         let stats = self.programs.iter().map(|(id, known)| {
             let modes = Mode::ALL.map(|mode| ModeRuns::new(&known.runs, mode));
             ProgramStats {
                 program: known.judge.name().to_owned(),
                 id: *id,
-                hook: self.hook_of(*id).map(Hook::name),
+                hook: self.place_of(*id).map(|place| place.to_string()),
                 mode: known.mode.unwrap_or(self.mode).name(),
                 tail_runs: known.judge.tail_runs(),
                 runs: modes.iter().map(ModeRuns::total).sum(),
@@ -206,19 +331,5 @@ impl Registry {
             }
         });
         stats.collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_hook_is_read_by_its_own_name_and_others_are_refused() {
-        for hook in Hook::ALL {
-            assert_eq!(hook.to_string().parse(), Ok(hook));
-        }
-        let error = "tc".parse::<Hook>().expect_err("not yet");
-        assert_eq!(error.to_string(), "hook \"tc\": no such hook; use xdp");
     }
 }

@@ -1,4 +1,4 @@
-//! One turn of a worker: receive a burst, judge each frame where it lies, send, count.
+//! One turn of a worker: receive a burst from each port, judge each frame where it lies, send, count.
 //!
 //! Invariant: every received frame is counted exactly once, whatever a program does and even if kumite itself fails
 //! while it judges. Nothing here allocates, locks or waits while frames go well, beyond what the helpers of a program do, but
@@ -10,15 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Tally, TurnRuns};
+use super::Hook;
+use super::bay::{Bay, Order};
+use super::counters::Fate;
 use super::events::{Event, Events};
-use super::plan::{Attached, Plan};
-use super::{Addresses, WIRE_IFINDEX};
-use crate::limits::{BURST_MAX, FRAME_LEN_MAX, LONG_RUN_SLOTS, TURN_TIMERS_MAX};
-use crate::port::{Burst, Frame, Outbox, Pool, Port};
+use super::hook::Step;
+use super::plan::{Attached, Chain, Plan};
+use super::walk::{Descendants, Stage, Stand};
+use crate::limits::{BURST_MAX, DROPS_EVERY_TURNS, FRAME_LEN_MAX, LONG_RUN_SLOTS, TURN_TIMERS_MAX};
+use crate::port::{Burst, Frame, Outbox, Pool, Sleep, Wake};
 use crate::run::{Context, Run};
 use crate::verdict::Verdict;
-use crate::vm::{Mode, Outcome, fire};
+use crate::vm::{Outcome, fire};
 
 /// Watches turns. A watcher that does nothing costs nothing: turns are compiled for each.
 pub trait Probe {
@@ -42,97 +45,308 @@ impl Probe for NoProbe {
 }
 
 /// Why a frame is in `current`.
-const IN_PLACE: &str = "a frame stays in place until it is handed on";
+pub(super) const IN_PLACE: &str = "a frame stays in place until it is handed on";
+/// Why a context can be written.
+const CONTEXT: &str = "a worker's context area is writable for as long as the worker lives";
 
-/// Why an aborted frame was aborted.
-#[derive(Clone, Copy)]
-enum Abort {
-    Trap,
-    Verdict,
-    Target,
-    Panic,
-}
-
-/// Whether the stack behind PASS answers.
-enum Answer {
-    /// The frame holds the answer now.
-    Reply,
-    Silence,
-}
-
-/// How long a frame took.
-#[derive(PartialEq, Eq)]
-enum Pace {
-    Short,
-    /// So long that the worker looks around before the next one.
-    Long,
+/// Traps and findings of a turn so far: one run's are told.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    traps: u64,
+    findings: u64,
+    /// Returns that are no answer of the hook.
+    strange: u64,
 }
 
 /// What a worker turns with.
-pub(super) struct Turn<'w, P> {
-    pub(super) port: P,
-    pool: Pool,
+pub(super) struct Turn<'w> {
+    /// The ports by their places in the plan.
+    pub(super) bays: Vec<Bay>,
+    pub(super) pool: Pool,
     outbox: Arc<Outbox>,
-    burst: Burst,
-    run: Run<'w>,
-    events: &'w Events,
-    pub(super) tally: Tally,
+    pub(super) run: Run<'w>,
+    pub(super) events: &'w Events,
+    /// Frames from one worker to another, by who gets them.
+    pub(super) relays: &'w [super::relay::Relay],
+    /// Workers that were handed frames and are to be woken, a bit each.
+    pub(super) handed_to: u64,
     /// Where the stack behind PASS looks at a frame: outside the cage, where no program can change it meanwhile.
-    copy: Box<[u8; FRAME_LEN_MAX as usize]>,
+    pub(super) copy: Box<[u8; FRAME_LEN_MAX as usize]>,
     /// The frame under judgement, from when it is taken out of the burst until it is counted and handed on, so that a
     /// panic does not lose it.
-    current: Option<Frame>,
+    pub(super) current: Option<Frame>,
+    /// Where the frame in `current` is counted if kumite fails now.
+    pub(super) stand: Stand,
+    /// The program of the hook that judges it.
+    judging: Option<usize>,
+    /// Port that it came in by; 0 where the host made it.
+    pub(super) came_by: u32,
+    /// What tc programs left beside it.
+    pub(super) carried: Option<super::carried::Carried>,
+    pub(super) descendants: Descendants,
+    /// Makes frames of bytes.
+    pub(super) scratch: Burst,
+    /// Slots that the programs of a received frame have used.
+    spent: u64,
+    told: Told,
+    sleep: Sleep,
+    turns: u64,
 }
 
-impl<'w, P: Port> Turn<'w, P> {
-    pub(super) fn new(port: P, pool: Pool, run: Run<'w>, events: &'w Events) -> Self {
+impl<'w> Turn<'w> {
+    pub(super) fn new(pool: Pool, run: Run<'w>, events: &'w Events, relays: &'w [super::relay::Relay]) -> Self {
         let outbox = Arc::clone(pool.outbox());
         Self {
-            port,
+            bays: Vec::new(),
             pool,
             outbox,
-            burst: Burst::new(),
             run,
             events,
-            tally: Tally::default(),
+            relays,
+            handed_to: 0,
             copy: Box::new([0; FRAME_LEN_MAX as usize]),
             current: None,
+            stand: Stand::default(),
+            judging: None,
+            came_by: 0,
+            carried: None,
+            descendants: Descendants::default(),
+            scratch: Burst::new(),
+            spent: 0,
+            told: Told::default(),
+            sleep: Sleep::new(),
+            turns: 0,
         }
     }
 
-    /// Receives a burst, judges it, queues what is to be sent, and says how many frames moved.
+    /// Which worker turns.
+    pub(super) fn worker(&self) -> usize {
+        self.run.head.worker as usize
+    }
+
+    /// Opens or closes ports. Frames that others handed over for a port that closes leave before.
+    pub(super) fn obey(&mut self, order: Order, wake: &Arc<Wake>) {
+        match order {
+            Order::Open(opening) => {
+                let (slot, answer) = (opening.slot, opening.answer.clone());
+                let opened = Bay::open(*opening, wake, &mut self.pool).map(|bay| {
+                    let report = bay.report();
+                    if self.bays.len() <= slot {
+                        self.bays.resize_with(slot + 1, Bay::default);
+                    }
+                    self.bays[slot] = bay;
+                    report
+                });
+                // Whoever asked may have gone away.
+                let _ = answer.send(opened);
+            }
+            Order::Close { slot, done } => {
+                if let Some(mut bay) = self.bays.get_mut(slot).map(std::mem::take) {
+                    bay.close(&mut self.pool);
+                    bay.publish(self.worker());
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Receives a burst from each port, judges it, queues what is to be sent, and says how many frames moved.
     ///
     /// After a frame that took long, asks `called` whether the worker is wanted elsewhere, and leaves the frames behind it
     /// to the next turn then: a frame is counted as received when it is judged.
     pub(super) fn turn<B: Probe>(&mut self, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) -> usize {
         // One pin a burst: whoever deletes a map element or swaps a program waits for this turn at most.
         self.run.begin_burst();
-        self.port.recv(&mut self.pool, &mut self.burst);
-        let refused = self.burst.take_refused();
-        self.tally.runt += refused.runt;
-        self.tally.oversize += refused.oversize;
-        self.tally.rx += refused.total();
-        let waiting = self.burst.count();
+        self.told = Told::default();
+        let mut moved = 0;
+        for slot in 0..plan.ports.len() {
+            moved += self.turn_port(slot, plan, probe, &called);
+        }
+        moved += self.take_relayed(plan, probe);
+        moved += self.send_from_outbox(plan, probe);
+        self.flush(plan);
+        self.run.end_burst();
+        self.turns += 1;
+        if self.turns.is_multiple_of(DROPS_EVERY_TURNS) && moved > 0 {
+            self.copy_drops();
+        }
+        moved
+    }
+
+    fn turn_port<B: Probe>(&mut self, slot: usize, plan: &Plan, probe: &mut B, called: &impl Fn() -> bool) -> usize {
+        let Some(bay) = self.bays.get_mut(slot) else { return 0 };
+        let (Some(port), Some(planned)) = (&mut bay.port, plan.port(slot)) else { return 0 };
+        port.recv(&mut self.pool, &mut bay.burst);
+        let refused = bay.burst.take_refused();
+        bay.tally.runt += refused.runt;
+        bay.tally.oversize += refused.oversize;
+        bay.tally.rx += refused.total();
+        let waiting = bay.burst.count();
         if waiting > 0 {
-            match &plan.xdp {
-                Some(attached) => self.judge_burst(attached, plan, probe, called),
-                None => {
-                    self.each_frame(called, |turn| {
-                        let answer = turn.answer(&plan.responder);
-                        let frame = turn.hand_on();
-                        turn.pass(frame, &answer);
-                        Pace::Short
-                    });
+            self.judge_burst(slot, planned.ifindex, plan, probe, called);
+        }
+        let bay = &mut self.bays[slot];
+        let moved = waiting - bay.burst.count() + usize::from(refused.total() > 0);
+        bay.tally.turns += u64::from(moved > 0);
+        if let Some(name) = bay.went() {
+            self.events.tell(Event::PortGone { port: name.to_owned(), worker: self.run.head.worker });
+        }
+        moved
+    }
+
+    fn judge_burst<B: Probe>(
+        &mut self,
+        slot: usize,
+        ifindex: u32,
+        plan: &Plan,
+        probe: &mut B,
+        called: &impl Fn() -> bool,
+    ) {
+        self.guarded(plan, |turn| {
+            loop {
+                turn.walk_descendants(plan, probe);
+                if turn.spent >= LONG_RUN_SLOTS && called() {
+                    turn.spent = 0;
+                    return;
+                }
+                turn.spent = 0;
+                let bay = &mut turn.bays[slot];
+                let Some(frame) = bay.burst.take() else { return };
+                bay.tally.rx += 1;
+                bay.tally.rx_bytes += u64::from(frame.len());
+                turn.run.window = turn.pool.window(&frame);
+                turn.current = Some(frame);
+                turn.stand = Stand { slot, hook: Hook::Xdp };
+                turn.came_by = ifindex;
+                turn.carried = None;
+                turn.walk(plan, probe, slot, Stage::Xdp, 0);
+            }
+        });
+    }
+
+    /// Calls `work` until it returns without a panic; each panic costs the frame in `current`.
+    pub(super) fn guarded(&mut self, plan: &Plan, mut work: impl FnMut(&mut Self)) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            self.lose(&*panic, plan);
+        }
+    }
+
+    /// Lets the programs of a hook judge the frame in `current`, whose bounds are in the run's window, one after the other
+    /// until one ends its way.
+    pub(super) fn run_chain<B: Probe>(
+        &mut self,
+        chain: &Chain,
+        hook: Hook,
+        ifindex: u32,
+        plan: &Plan,
+        probe: &mut B,
+        hops: u32,
+    ) -> Fate {
+        self.run.kind = hook.kind();
+        self.run.ifindex = ifindex;
+        for (index, attached) in chain.iter().enumerate() {
+            self.judging = Some(index);
+            let run = &mut self.run;
+            run.reset(plan.fuel);
+            Context::write(run).expect(CONTEXT);
+            if hook != Hook::Xdp {
+                let came_by = self.came_by;
+                let carried = self.carried.get_or_insert_with(|| super::carried::Carried::new(came_by));
+                carried.put(run).expect(CONTEXT);
+            }
+            probe.arrived(run);
+            let outcome = attached.judge.judge(attached.mode, run);
+            // The low half of r0 counts.
+            let retval = u32::try_from(outcome.r0 & 0xffff_ffff).expect("masked");
+            let verdict = if outcome.trap.is_some() { Verdict::Aborted } else { Verdict::of(run.kind, retval) };
+            probe.judged(run, &outcome, verdict);
+            if outcome.trap.is_some() || !run.findings.is_empty() {
+                self.tell(attached, &outcome);
+            }
+            self.spent += plan.fuel - outcome.fuel_left.min(plan.fuel);
+            self.judging = None;
+            attached.runs.count(self.worker(), attached.mode, verdict);
+            if outcome.trap.is_some() {
+                return Fate::Trap;
+            }
+            if hook != Hook::Xdp
+                && let Some(carried) = &mut self.carried
+            {
+                carried.take(&self.run).expect(CONTEXT);
+            }
+            if !self.run.copies.held().is_empty() {
+                self.send_copies(plan, hops);
+            }
+            match Step::of(hook, attached.actions, retval) {
+                Step::Next => {}
+                Step::End(Verdict::Pass) => return Fate::Pass,
+                Step::End(Verdict::Drop) => return Fate::Drop,
+                Step::End(Verdict::Tx) => return Fate::Tx,
+                Step::End(Verdict::Redirect) => return Fate::Redirect,
+                Step::End(Verdict::Aborted) => {
+                    if !self.run.kind.answers(retval) {
+                        self.tell_of_verdict(attached, retval);
+                    }
+                    return Fate::Verdict;
                 }
             }
         }
-        let judged = waiting - self.burst.count();
-        let sent = self.send_from_outbox();
-        self.copy_port_counts();
-        self.run.end_burst();
-        let moved = judged + sent + usize::from(refused.total() > 0);
-        self.tally.turns += u64::from(moved > 0);
-        moved
+        Fate::Pass
+    }
+
+    /// XDP's set alone has an answer that means what a strange one does: of other hooks none is aborted.
+    #[cold]
+    fn tell_of_verdict(&mut self, attached: &Attached, retval: u32) {
+        if self.told.strange == 0 {
+            let program = attached.judge.name().to_owned();
+            self.events.tell(Event::Verdict { program, text: self.run.kind.no_answer(retval) });
+        }
+        self.told.strange += 1;
+    }
+
+    #[cold]
+    fn tell(&mut self, attached: &Attached, outcome: &Outcome) {
+        let program = || attached.judge.name().to_owned();
+        let worker = self.worker();
+        if let Some(trap) = &outcome.trap {
+            if self.told.traps == 0 {
+                self.events.tell(Event::Trap { program: program(), text: trap.to_string() });
+            } else {
+                self.events.leave_untold(1);
+            }
+            self.told.traps += 1;
+            attached.runs.count_trap(worker);
+        }
+        if self.run.findings.is_empty() {
+            return;
+        }
+        if self.told.findings == 0 {
+            for finding in &self.run.findings {
+                self.events.tell(Event::Finding { program: program(), text: finding.to_string() });
+            }
+        } else {
+            self.events.leave_untold(self.run.findings.len());
+        }
+        let count = self.run.findings.len() as u64;
+        self.told.findings += count;
+        attached.runs.count_findings(worker, count);
+    }
+
+    /// After a panic: gives up the frame that was not handed on yet.
+    #[cold]
+    fn lose(&mut self, panic: &(dyn Any + Send), plan: &Plan) {
+        let worker = self.run.head.worker;
+        self.events.tell(Event::Panic { worker, text: panic_text(panic) });
+        let Stand { slot, hook } = self.stand;
+        let judging = self.judging.take();
+        let chain = plan.port(slot).and_then(|port| port.chain(hook));
+        if let Some(attached) = judging.and_then(|index| chain?.get(index)) {
+            attached.runs.count(self.worker(), attached.mode, Verdict::Aborted);
+        }
+        if let Some(frame) = self.current.take() {
+            self.bays[slot].tally.hooks[hook.index()].count(Fate::Panic);
+            self.pool.release(frame);
+        }
     }
 
     /// Calls the functions of programs' timers that are due; says how many. All of them share the fuel of one run, and after
@@ -145,7 +359,7 @@ impl<'w, P: Port> Turn<'w, P> {
             return 0;
         }
         let _quiet_after = crossbeam::epoch::pin();
-        let mode = plan.xdp.as_ref().map_or(Mode::Fast, |attached| attached.mode);
+        let mode = plan.timer_mode;
         let mut fuel = plan.fuel;
         let mut count = 0;
         while count < TURN_TIMERS_MAX && fuel > 0 {
@@ -188,199 +402,57 @@ impl<'w, P: Port> Turn<'w, P> {
         Duration::from_nanos(soonest.saturating_sub(world.clock.now_ns()))
     }
 
-    fn judge_burst<B: Probe>(&mut self, attached: &Attached, plan: &Plan, probe: &mut B, called: impl Fn() -> bool) {
-        let mut runs = TurnRuns::default();
-        self.run.kind = attached.judge.kind();
-        let lost = self.each_frame(called, |turn| turn.judge(attached, plan, &mut runs, probe));
-        runs.count(Verdict::Aborted, lost);
-        let worker = self.run.head.worker as usize;
-        attached.runs.add(worker, attached.mode, &runs);
-    }
-
-    /// Takes frame after frame out of the burst for `one` to judge and hand on. A panic costs the frame in `current`; says
-    /// how many it cost.
-    fn each_frame(&mut self, called: impl Fn() -> bool, mut one: impl FnMut(&mut Self) -> Pace) -> u64 {
-        let mut lost = 0;
-        loop {
-            let left = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(frame) = self.burst.take() {
-                    self.tally.rx += 1;
-                    self.tally.rx_bytes += u64::from(frame.len());
-                    self.current = Some(frame);
-                    if one(self) == Pace::Long && called() {
-                        return;
-                    }
-                }
-            }));
-            match left {
-                Ok(()) => return lost,
-                Err(panic) => lost += self.lose(&*panic),
-            }
+    /// Frames of the traffic source leave by the wire.
+    fn send_from_outbox<B: Probe>(&mut self, plan: &Plan, probe: &mut B) -> usize {
+        if !self.outbox.has_ready() {
+            return 0;
         }
-    }
-
-    fn judge<B: Probe>(&mut self, attached: &Attached, plan: &Plan, runs: &mut TurnRuns, probe: &mut B) -> Pace {
-        let frame = self.current.as_ref().expect(IN_PLACE);
-        let run = &mut self.run;
-        run.reset(plan.fuel);
-        run.window = self.pool.window(frame);
-        Context::write(run).expect("a worker's context area is writable for as long as the worker lives");
-        probe.arrived(run);
-        let outcome = attached.judge.judge(attached.mode, run);
-        let verdict = if outcome.trap.is_some() {
-            Verdict::Aborted
-        } else {
-            // The low half of r0 counts.
-            Verdict::of(run.kind, u32::try_from(outcome.r0 & 0xffff_ffff).expect("masked"))
-        };
-        probe.judged(run, &outcome, verdict);
-        if outcome.trap.is_some() || !run.findings.is_empty() {
-            self.tell(attached, &outcome, runs);
-        }
-        if verdict == Verdict::Aborted && outcome.trap.is_none() {
-            self.tell_of_verdict(attached, &outcome, runs);
-        }
-        self.pool.follow(self.current.as_mut().expect(IN_PLACE), &self.run.window);
-        let answer = if verdict == Verdict::Pass { self.answer(&plan.responder) } else { Answer::Silence };
-        // Nothing judges any more.
-        runs.count(verdict, 1);
-        let frame = self.hand_on();
-        match verdict {
-            Verdict::Pass => self.pass(frame, &answer),
-            Verdict::Drop => {
-                self.tally.drop += 1;
-                self.pool.release(frame);
-            }
-            Verdict::Tx => {
-                self.tally.tx += 1;
-                self.port.send(&mut self.pool, frame);
-            }
-            Verdict::Redirect => self.redirect(frame),
-            Verdict::Aborted => {
-                self.abort(frame, if outcome.trap.is_some() { Abort::Trap } else { Abort::Verdict });
-            }
-        }
-        if outcome.fuel_left <= plan.fuel.saturating_sub(LONG_RUN_SLOTS) { Pace::Long } else { Pace::Short }
-    }
-
-    fn hand_on(&mut self) -> Frame {
-        self.current.take().expect(IN_PLACE)
-    }
-
-    fn redirect(&mut self, frame: Frame) {
-        if self.run.redirects_to(WIRE_IFINDEX) {
-            self.tally.redirect += 1;
-            self.port.send(&mut self.pool, frame);
-        } else {
-            self.abort(frame, Abort::Target);
-        }
-    }
-
-    fn abort(&mut self, frame: Frame, why: Abort) {
-        self.tally.aborted += 1;
-        match why {
-            Abort::Trap => self.tally.aborted_trap += 1,
-            Abort::Verdict => self.tally.aborted_verdict += 1,
-            Abort::Target => self.tally.aborted_target += 1,
-            Abort::Panic => self.tally.aborted_panic += 1,
-        }
-        self.pool.release(frame);
-    }
-
-    /// Shows the frame in `current` to the stack, which may put an answer in its place.
-    fn answer(&mut self, responder: &Addresses) -> Answer {
-        let frame = self.current.as_mut().expect(IN_PLACE);
-        if frame.len() > FRAME_LEN_MAX {
-            return Answer::Silence;
-        }
-        let len = self.pool.read(frame, &mut self.copy[..]);
-        match responder.answer(&mut self.copy[..], len) {
-            Some(len) => {
-                self.pool.rewrite(frame, &self.copy[..len]);
-                Answer::Reply
-            }
-            None => Answer::Silence,
-        }
-    }
-
-    fn pass(&mut self, frame: Frame, answer: &Answer) {
-        self.tally.pass += 1;
-        match answer {
-            Answer::Reply => {
-                self.tally.replies += 1;
-                self.port.send(&mut self.pool, frame);
-            }
-            Answer::Silence => self.pool.release(frame),
-        }
-    }
-
-    #[cold]
-    fn tell(&self, attached: &Attached, outcome: &Outcome, runs: &mut TurnRuns) {
-        let program = || attached.judge.name().to_owned();
-        if let Some(trap) = &outcome.trap {
-            if runs.traps == 0 {
-                self.events.tell(Event::Trap { program: program(), text: trap.to_string() });
-            } else {
-                self.events.leave_untold(1);
-            }
-            runs.traps += 1;
-        }
-        if runs.findings == 0 {
-            for finding in &self.run.findings {
-                self.events.tell(Event::Finding { program: program(), text: finding.to_string() });
-            }
-        } else {
-            self.events.leave_untold(self.run.findings.len());
-        }
-        runs.findings += self.run.findings.len() as u64;
-    }
-
-    /// XDP's set alone has an answer that means what a strange one does: of other hooks none is aborted.
-    #[cold]
-    fn tell_of_verdict(&self, attached: &Attached, outcome: &Outcome, runs: &mut TurnRuns) {
-        let retval = u32::try_from(outcome.r0 & 0xffff_ffff).expect("masked");
-        let kind = self.run.kind;
-        if kind.answers(retval) {
-            return;
-        }
-        if runs.strange == 0 {
-            let program = attached.judge.name().to_owned();
-            self.events.tell(Event::Verdict { program, text: kind.no_answer(retval) });
-        }
-        runs.strange += 1;
-    }
-
-    /// After a panic: gives up the frame that was not handed on yet, and says how many that are.
-    #[cold]
-    fn lose(&mut self, panic: &(dyn Any + Send)) -> u64 {
-        let worker = self.run.head.worker;
-        self.events.tell(Event::Panic { worker, text: panic_text(panic) });
-        let Some(frame) = self.current.take() else { return 0 };
-        self.abort(frame, Abort::Panic);
-        1
-    }
-
-    fn send_from_outbox(&mut self) -> usize {
         let mut count = 0;
-        while count < BURST_MAX
-            && let Some(frame) = self.outbox.take()
-        {
-            self.port.send(&mut self.pool, frame);
-            count += 1;
-        }
-        self.tally.sent += count as u64;
+        self.guarded(plan, |turn| {
+            loop {
+                turn.walk_descendants(plan, probe);
+                if count == BURST_MAX {
+                    return;
+                }
+                let Some(frame) = turn.outbox.take() else { return };
+                count += 1;
+                turn.bays[0].tally.sent += 1;
+                turn.run.window = turn.pool.window(&frame);
+                turn.current = Some(frame);
+                turn.stand = Stand { slot: 0, hook: Hook::TcEgress };
+                turn.came_by = 0;
+                turn.carried = None;
+                turn.walk(plan, probe, 0, Stage::Egress, 0);
+            }
+        });
+        self.spent = 0;
         count
     }
 
-    fn copy_port_counts(&mut self) {
-        let counts = self.port.counts();
-        self.tally.tx_frames = counts.tx_frames;
-        self.tally.tx_bytes = counts.tx_bytes;
-        self.tally.tx_in_trains = counts.tx_in_trains;
-        self.tally.tx_errors = counts.tx_errors;
-        self.tally.rx_in_trains = counts.rx_in_trains;
-        self.tally.rx_errors = counts.rx_errors;
-        self.tally.unreachable = counts.unreachable;
+    /// Gives the ports what is to leave.
+    fn flush(&mut self, plan: &Plan) {
+        for slot in 0..self.bays.len() {
+            self.guarded(plan, |turn| {
+                let bay = &mut turn.bays[slot];
+                if let Some(port) = &mut bay.port {
+                    if !bay.out.is_empty() {
+                        port.send_all(&mut turn.pool, &mut bay.out);
+                    }
+                    bay.copy_counts();
+                }
+            });
+        }
+    }
+
+    /// Takes over what was lost before each port.
+    pub(super) fn copy_drops(&mut self) {
+        self.bays.iter_mut().for_each(Bay::copy_drops);
+    }
+
+    /// Shows others what is counted.
+    pub(super) fn publish(&mut self) {
+        let worker = self.worker();
+        self.bays.iter_mut().for_each(|bay| bay.publish(worker));
     }
 
     /// Leaves nothing of the programs so far where another could find it.
@@ -388,27 +460,39 @@ impl<'w, P: Port> Turn<'w, P> {
         self.run.clear_stack();
     }
 
-    pub(super) fn outbox(&self) -> &Outbox {
-        &self.outbox
+    /// Whether other threads handed over frames that are not taken yet.
+    pub(super) fn has_handed(&self) -> bool {
+        self.outbox.has_ready() || self.relays[self.worker()].has_ready()
     }
 
-    pub(super) fn wait(&mut self, timeout: Duration) {
-        self.port.wait(&mut self.pool, timeout);
-    }
-
-    /// Whether frames were received that are not judged yet.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.burst.count() > 0
-    }
-
-    /// Sends what is queued and closes the port. Frames that wait are given up and never counted, like those that wait in
-    /// the kernel.
-    pub(super) fn close(&mut self) {
-        while let Some(frame) = self.burst.take() {
-            self.pool.release(frame);
+    /// Blocks until a port has something, `wake` is notified, or `timeout` is over.
+    pub(super) fn wait(&mut self, wake: &Wake, timeout: Duration) {
+        self.sleep.begin();
+        for bay in &mut self.bays {
+            // What is gone would end each sleep at once.
+            if let (false, Some(port)) = (bay.is_gone(), &mut bay.port) {
+                self.sleep.watch(&mut **port, &mut self.pool);
+            }
         }
-        self.port.close(&mut self.pool);
-        self.copy_port_counts();
+        self.sleep.block(wake, timeout);
+    }
+
+    /// Takes nothing from the wires any more.
+    pub(super) fn end_receiving(&mut self) {
+        self.bays.iter_mut().filter_map(|bay| bay.port.as_mut()).for_each(|port| port.end_receiving());
+    }
+
+    /// Whether frames were received that are not judged yet, or may still come.
+    pub(super) fn is_receiving(&mut self) -> bool {
+        let mut bays = self.bays.iter_mut();
+        bays.any(|bay| bay.burst.count() > 0 || bay.port.as_mut().is_some_and(|port| port.is_receiving()))
+    }
+
+    /// Sends what is queued and closes the ports.
+    pub(super) fn close(&mut self) {
+        for bay in &mut self.bays {
+            bay.close(&mut self.pool);
+        }
     }
 }
 
@@ -421,11 +505,16 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::counters::ProgramRuns;
+    use crate::flow::plan::PlanPort;
+    use crate::flow::relay::Relay;
+    use crate::flow::{Actions, Addresses, Judge};
     use crate::limits::{FUEL_DEFAULT, STACK_LEN};
     use crate::maps::WorkerIndex;
-    use crate::port::{Interest, PortCounts, Wake};
+    use crate::port::{Interest, Port, PortCounts};
     use crate::run::{Clock, World};
     use crate::verdict::ProgramKind;
+    use crate::vm::Mode;
     use std::os::fd::RawFd;
 
     /// Gives three frames at once, and fails whenever it is to send one.
@@ -484,7 +573,40 @@ mod tests {
         parts.concat()
     }
 
-    fn with_turn(test: impl FnOnce(&mut Turn<'_, Failing>, &Events)) {
+    /// Fails whenever it is to judge.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Judge for Broken {
+        fn name(&self) -> &'static str {
+            "broken"
+        }
+
+        fn id(&self) -> u32 {
+            7
+        }
+
+        fn kind(&self) -> ProgramKind {
+            ProgramKind::Xdp
+        }
+
+        fn judge(&self, _: Mode, _: &mut Run<'_>) -> Outcome {
+            panic!("the program fails")
+        }
+    }
+
+    fn plan(judge: Option<Attached>) -> Plan {
+        let hooks = [judge.map(|judge| vec![judge].into()), None, None];
+        Plan {
+            ports: vec![Some(PlanPort { ifindex: 1, driver_count: 1, hooks })],
+            stack: None,
+            responder: Addresses::numbered(1),
+            fuel: FUEL_DEFAULT,
+            timer_mode: Mode::Fast,
+        }
+    }
+
+    fn with_turn(test: impl FnOnce(&mut Turn<'_>, &Events)) {
         let world = World::new(1, Clock::Fixed(0), Box::new(|_| {})).expect("address space");
         let cage = &world.cage;
         let stack = cage.alloc_apart(STACK_LEN.into(), "a stack").expect("room");
@@ -493,19 +615,25 @@ mod tests {
         let mut run = Run::new(&world, WorkerIndex(0), ProgramKind::Xdp, stack.addr() + STACK_LEN);
         run.head.ctx = context.addr();
         let events = Events::new();
-        let port = Failing { frame: question(), counts: PortCounts::default() };
-        test(&mut Turn::new(port, pool, run, &events), &events);
+        let relays = [Relay::new(1)];
+        let mut turn = Turn::new(pool, run, &events, &relays);
+        turn.bays.push(Bay::of(Box::new(Failing { frame: question(), counts: PortCounts::default() })));
+        test(&mut turn, &events);
     }
 
     #[test]
-    fn without_a_program_a_panic_costs_its_frame_alone() {
+    fn a_program_that_panics_costs_its_frame_alone() {
         with_turn(|turn, events| {
-            turn.port.recv(&mut turn.pool, &mut turn.burst);
-            let lost = turn.each_frame(|| false, |_| panic!("the stack fails"));
-            assert_eq!((lost, turn.pool.free_count()), (3, 4));
-            assert_eq!((turn.tally.rx, turn.tally.aborted_panic), (3, 3));
-            assert!(turn.tally.is_balanced(), "{:?}", turn.tally);
-            let told = Event::Panic { worker: 0, text: "the stack fails".to_owned() };
+            let runs = Arc::new(ProgramRuns::new(1));
+            let (judge, mode) = (Arc::new(Broken), Mode::Verify);
+            let attached = Attached { judge, mode, actions: Actions::default(), runs: Arc::clone(&runs) };
+            assert_eq!(turn.turn(&plan(Some(attached)), &mut NoProbe, || false), 3);
+            assert_eq!(turn.pool.free_count(), 4);
+            let tally = &turn.bays[0].tally;
+            assert_eq!((tally.rx, tally.inward(Fate::Panic)), (3, 3));
+            assert!(tally.is_balanced(), "{tally:?}");
+            assert_eq!(runs.verdicts(Mode::Verify, Verdict::Aborted), 3);
+            let told = Event::Panic { worker: 0, text: "the program fails".to_owned() };
             assert!(events.take().iter().map(|happened| &happened.event).eq([&told; 3]));
         });
     }
@@ -513,11 +641,12 @@ mod tests {
     #[test]
     fn a_panic_behind_the_judgement_leaves_the_books_balanced_and_goes_no_further() {
         with_turn(|turn, events| {
-            let plan = Plan { xdp: None, responder: Addresses::numbered(1), fuel: FUEL_DEFAULT };
+            let plan = plan(None);
             for round in 1..=2 {
                 assert_eq!(turn.turn(&plan, &mut NoProbe, || false), 3);
-                assert_eq!((turn.tally.rx, turn.tally.pass, turn.tally.aborted), (3 * round, 3 * round, 0));
-                assert!(turn.tally.is_balanced(), "{:?}", turn.tally);
+                let tally = &turn.bays[0].tally;
+                assert_eq!((tally.rx, tally.pass, tally.replies), (3 * round, 3 * round, 3 * round));
+                assert!(tally.is_balanced(), "{tally:?}");
                 assert_eq!(events.take().len(), 3);
             }
         });

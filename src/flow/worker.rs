@@ -1,63 +1,81 @@
-//! A worker: a thread with a port, a pool, a stack and a context of its own.
+//! A worker: a thread with a pool, a stack and a context of its own, which drives its instance of each port.
 //!
-//! Idle, it polls for some microseconds and then blocks in its port, from where frames, the traffic source, a new plan
-//! and the end wake it, or a program's timer that is due.
+//! Idle, it polls for some microseconds and then blocks on all its ports at once, from where frames, the traffic source,
+//! other workers, a new plan and the end wake it, or a program's timer that is due.
 //!
 //! Invariant: shares nothing but counters, plans, queues and the world with other threads, and waits for none of them longer
 //! than a plan is handed out, a map is changed or two pointers are exchanged.
 
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::counters::{Published, Tally};
+use super::bay::Order;
 use super::events::{Event, Events};
 use super::plan::{Plan, Plans};
+use super::relay::Relay;
 use super::turn::{NoProbe, Turn, panic_text};
 use super::{HostError, WIRE_IFINDEX};
 use crate::cage::Region;
 use crate::limits::{DRAIN_MS_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS, SPIN_US_MAX, STACK_LEN, WAIT_MS_MAX};
 use crate::maps::WorkerIndex;
-use crate::port::udp::{IoPath, Socket, Trains, UdpPort};
-use crate::port::{Outbox, Pool, Port, Wake};
+use crate::port::{Outbox, Pool, Wake};
 use crate::run::{Context, Run, World};
 use crate::verdict::ProgramKind;
 
 /// What a worker shares with the host.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) plans: Plans,
     pub(super) events: Arc<Events>,
     pub(super) stopping: AtomicBool,
     pub(super) workers: Box<[Seat]>,
+    /// Frames from one worker to another, by who gets them.
+    pub(super) relays: Box<[Relay]>,
 }
 
 /// What one worker shares with the host.
-#[derive(Debug)]
 pub(super) struct Seat {
     pub(super) wake: Arc<Wake>,
-    pub(super) tally: Published,
     /// Set when the worker's thread has ended, for whatever reason.
     pub(super) gone: AtomicBool,
+    /// What it is told to do when it takes the next plan.
+    orders: Mutex<Vec<Order>>,
+}
+
+impl Seat {
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self { wake, gone: AtomicBool::new(false), orders: Mutex::default() }
+    }
+
+    /// Tells the worker something, which it hears when it takes the next plan. One that is gone answers nothing.
+    pub(super) fn tell(&self, order: Order) {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.push(order);
+        if self.gone.load(Ordering::Acquire) {
+            orders.clear();
+        }
+    }
+
+    fn take_orders(&self) -> Vec<Order> {
+        std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What a worker is made of.
 pub(super) struct Equipment {
     pub(super) index: u32,
     pub(super) world: Arc<World>,
-    pub(super) socket: Arc<Socket>,
-    pub(super) io: IoPath,
-    pub(super) trains: Trains,
+    /// Ports that it has chunks for.
+    pub(super) port_count: u16,
     pub(super) shared: Arc<Shared>,
 }
 
 /// A worker says that it is ready.
 pub(super) struct Ready {
     pub(super) outbox: Arc<Outbox>,
-    pub(super) report: String,
 }
 
 /// Memory of the cage that is this worker's alone.
@@ -67,7 +85,7 @@ struct Desk {
 }
 
 impl Equipment {
-    /// The life of a worker's thread. `ready` is answered once.
+    /// The life of a worker's thread. `ready` is answered once, before the orders that it begins with.
     pub(super) fn work(self, ready: &Sender<Result<Ready, HostError>>) {
         let seat = &self.shared.workers[self.index as usize];
         let lived = catch_unwind(AssertUnwindSafe(|| self.live(seat, ready)));
@@ -77,34 +95,32 @@ impl Equipment {
         }
         self.shared.plans.leaves(self.index as usize);
         seat.gone.store(true, Ordering::Release);
+        drop(seat.take_orders());
     }
 
     fn live(&self, seat: &Seat, ready: &Sender<Result<Ready, HostError>>) {
-        let opened = self.open(seat);
-        let (desk, pool, port) = match opened {
+        let (desk, pool) = match self.open() {
             Ok(opened) => opened,
             Err(error) => {
                 let _ = ready.send(Err(error));
                 return;
             }
         };
-        let _ = ready.send(Ok(Ready { outbox: Arc::clone(pool.outbox()), report: port.report().to_owned() }));
+        let _ = ready.send(Ok(Ready { outbox: Arc::clone(pool.outbox()) }));
         let mut run = Run::new(&self.world, WorkerIndex(self.index), ProgramKind::Xdp, desk.stack_top());
         run.head.ctx = desk.context.addr();
         run.ifindex = WIRE_IFINDEX;
         run.queue = self.index;
-        let turn = Turn::new(port, pool, run, &self.shared.events);
-        Worker { turn, seat, shared: &self.shared, index: self.index as usize, published: Tally::default() }.work();
+        let turn = Turn::new(pool, run, &self.shared.events, &self.shared.relays);
+        Worker { turn, seat, shared: &self.shared, index: self.index as usize }.work();
     }
 
-    fn open(&self, seat: &Seat) -> Result<(Desk, Pool, UdpPort), HostError> {
+    fn open(&self) -> Result<(Desk, Pool), HostError> {
         let cage = &self.world.cage;
         let stack = cage.alloc_apart(STACK_LEN.into(), "a worker's stack")?;
         let context = cage.alloc(Context::LEN.into(), "a worker's context")?;
-        let mut pool = Pool::new(cage, RECEIVE_CHUNKS, OUTBOX_CHUNKS)?;
-        let (socket, wake) = (Arc::clone(&self.socket), Arc::clone(&seat.wake));
-        let port = UdpPort::open(socket, wake, &mut pool, self.io, self.trains)?;
-        Ok((Desk { stack, context }, pool, port))
+        let pool = Pool::new(cage, self.port_count * RECEIVE_CHUNKS, OUTBOX_CHUNKS)?;
+        Ok((Desk { stack, context }, pool))
     }
 }
 
@@ -114,24 +130,21 @@ impl Desk {
     }
 }
 
-struct Worker<'w, P> {
-    turn: Turn<'w, P>,
+struct Worker<'w> {
+    turn: Turn<'w>,
     seat: &'w Seat,
     shared: &'w Shared,
     index: usize,
-    published: Tally,
 }
 
-impl<P: Port> Worker<'_, P> {
+impl Worker<'_> {
     fn work(&mut self) {
-        let (mut generation, mut plan) = self.shared.plans.take();
-        self.shared.plans.acts_on(self.index, generation);
+        let (mut generation, mut plan) = self.take_plan();
         let mut idle_since = None;
         while !self.shared.stopping.load(Ordering::Acquire) {
             if self.shared.plans.is_newer(generation) {
-                (generation, plan) = self.shared.plans.take();
                 // The plan before is let go of now, and not a moment later.
-                self.shared.plans.acts_on(self.index, generation);
+                (generation, plan) = self.take_plan();
                 self.turn.clear_stack();
             }
             let shared = self.shared;
@@ -140,7 +153,14 @@ impl<P: Port> Worker<'_, P> {
                 idle_since = None;
                 continue;
             }
-            let since = *idle_since.get_or_insert_with(Instant::now);
+            let since = match idle_since {
+                Some(since) => since,
+                None => {
+                    self.turn.copy_drops();
+                    self.turn.publish();
+                    *idle_since.insert(Instant::now())
+                }
+            };
             if since.elapsed() < Duration::from_micros(SPIN_US_MAX) {
                 spin_loop();
                 continue;
@@ -148,8 +168,9 @@ impl<P: Port> Worker<'_, P> {
             // What this thread put off freeing shall not wait for its next frame.
             crossbeam::epoch::pin().flush();
             self.seat.wake.begin_sleep();
-            if !called() && !self.turn.outbox().has_ready() {
-                self.turn.wait(self.turn.until_timer().min(Duration::from_millis(WAIT_MS_MAX)));
+            if !called() && !self.turn.has_handed() {
+                let timeout = self.turn.until_timer().min(Duration::from_millis(WAIT_MS_MAX));
+                self.turn.wait(&self.seat.wake, timeout);
             }
             self.seat.wake.end_sleep();
             idle_since = None;
@@ -157,32 +178,42 @@ impl<P: Port> Worker<'_, P> {
         self.drain(&plan);
     }
 
+    /// Takes the plan in force and does what it was told. The answer to an order goes out when the worker acts on the plan.
+    fn take_plan(&mut self) -> (u64, Arc<Plan>) {
+        let (generation, plan) = self.shared.plans.take();
+        self.shared.plans.acts_on(self.index, generation);
+        for order in self.seat.take_orders() {
+            if let Order::Close { .. } = order {
+                // What other workers sent to the port leaves before.
+                while self.turn(&plan, || false) > 0 && self.turn.has_handed() {}
+            }
+            self.turn.obey(order, &self.seat.wake);
+        }
+        (generation, plan)
+    }
+
     fn turn(&mut self, plan: &Plan, called: impl Fn() -> bool) -> usize {
         let moved = self.turn.turn(plan, &mut NoProbe, called);
-        self.publish();
+        self.turn.publish();
+        let mut handed_to = std::mem::take(&mut self.turn.handed_to);
+        while handed_to != 0 {
+            self.shared.workers[handed_to.trailing_zeros() as usize].wake.notify();
+            handed_to &= handed_to - 1;
+        }
         moved
     }
 
-    fn publish(&mut self) {
-        if self.turn.tally != self.published {
-            self.published = self.turn.tally;
-            self.seat.tally.publish(&self.published);
-        }
-    }
-
-    /// Judges what had arrived and sends what was accepted, for a bounded time; then closes the port.
+    /// Judges what had arrived and sends what was accepted, for a bounded time; then closes the ports.
     fn drain(&mut self, plan: &Plan) {
         let is_over = |since: Instant| since.elapsed() >= Duration::from_millis(DRAIN_MS_MAX);
         let since = Instant::now();
-        while !is_over(since) && (self.turn(plan, || is_over(since)) > 0 || self.turn.outbox().has_ready()) {}
-        self.turn.port.end_receiving();
+        while !is_over(since) && (self.turn(plan, || is_over(since)) > 0 || self.turn.has_handed()) {}
+        self.turn.end_receiving();
         let since = Instant::now();
-        while !is_over(since)
-            && (self.turn.port.is_receiving() || self.turn.has_waiting() || self.turn.outbox().has_ready())
-        {
+        while !is_over(since) && (self.turn.is_receiving() || self.turn.has_handed()) {
             self.turn(plan, || is_over(since));
         }
         self.turn.close();
-        self.publish();
+        self.turn.publish();
     }
 }

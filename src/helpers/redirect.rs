@@ -101,7 +101,7 @@ fn clone_redirect(run: &mut Run<'_>, [ctx, ifindex, flags, ..]: [u64; 5]) -> Res
 }
 
 fn copy_to(packet: &mut Packet<'_, '_>, ifindex: u32, flags: u64) -> Result<u64, Stop> {
-    if flags & !BPF_F_INGRESS != 0 || ifindex != packet.run.ifindex {
+    if flags & !BPF_F_INGRESS != 0 || (ifindex != packet.run.ifindex && !packet.run.world.ports.has(ifindex)) {
         return Err(Errno::EINVAL.into());
     }
     if packet.run.skb.link >= packet.run.skb.network {

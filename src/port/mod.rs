@@ -49,6 +49,7 @@ pub use spec::{DriverSpec, PortShare, PortSpec, SpecError, open};
 pub use trace::TracePort;
 pub use wake::Wake;
 
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -86,6 +87,13 @@ pub trait Port {
 
     /// Queues a frame; it leaves with the next [`Self::recv`] or [`Self::wait`] at the latest.
     fn send(&mut self, pool: &mut Pool, frame: Frame);
+
+    /// Queues frames, the first one first: one call of a boxed port for all of them.
+    fn send_all(&mut self, pool: &mut Pool, frames: &mut VecDeque<Frame>) {
+        while let Some(frame) = frames.pop_front() {
+            self.send(pool, frame);
+        }
+    }
 
     /// Sends what is queued and makes ready to receive, before the worker sleeps on [`Self::waits_on`]. Says whether
     /// something is there already: then there is no sleeping.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cookies::Cookies;
+use super::ports::Ports;
 use super::programs::Programs;
 use super::routes::{RouteTable, Routes};
 use super::sockets::SocketTable;
@@ -84,6 +85,8 @@ pub struct World {
     pub link_address: [u8; 6],
     /// The host's routes, neighbours and interfaces; the loopback interface alone at first.
     pub routes: RouteTable,
+    /// The interface indexes of the host's ports; none at first.
+    pub ports: Ports,
     /// The host's sockets; none at first.
     pub sockets: SocketTable,
     /// Timers of the host's programs.
@@ -116,6 +119,7 @@ impl World {
             trace,
             link_address: [0; 6],
             routes: RouteTable::new(Routes::of_loopback()),
+            ports: Ports::default(),
             sockets,
             timers: Timers::default(),
             programs: Programs::default(),

@@ -13,7 +13,8 @@ use crate::cli::CliError;
 use crate::control::source::{Frames, Link, Pace, Rate, Sending};
 use crate::elf::Object;
 use crate::flow::{Addresses, Hook, Host, HostConfig, PortStats, Stats};
-use crate::port::udp::{IoPath, WireConfig};
+use crate::port::PortSpec;
+use crate::port::udp::{IoPath, Trains, WireConfig};
 use crate::vm::Instance;
 
 /// The balancer of A, built from `balancer.c` beside this file.
@@ -61,7 +62,7 @@ impl Bout {
     pub(super) fn start(io: IoPath, rate: Rate) -> Result<Self, CliError> {
         let [a, b] = addresses(std::process::id());
         let a = host("A", 1, WireConfig { local: a, peer: b }, io)?;
-        let b = host("B", 2, WireConfig { local: b, peer: a.local() }, io)?;
+        let b = host("B", 2, WireConfig { local: b, peer: a.local().expect("a wire over UDP") }, io)?;
         let balancer = attach(&a, BALANCER, "balance")?;
         let firewall = attach(&b, FIREWALL, "firewall")?;
         let sources = [
@@ -140,7 +141,8 @@ fn addresses(process: u32) -> [SocketAddr; 2] {
 }
 
 fn host(name: &str, number: u8, wire: WireConfig, io: IoPath) -> Result<Arc<Host>, CliError> {
-    let config = HostConfig { io, responder: Addresses::numbered(number), ..HostConfig::new(name, wire) };
+    let wire = PortSpec::udp(wire, io, Trains::On);
+    let config = HostConfig { responder: Addresses::numbered(number), ..HostConfig::new(name, wire) };
     Host::start(config).map_err(CliError::host_failed)
 }
 

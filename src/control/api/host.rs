@@ -8,12 +8,20 @@ use serde_json::{Value, json};
 use super::Desk;
 use crate::control::view::{HostView, WireView};
 use crate::control::{Body, Call, Refusal, Route};
+use crate::flow::Host;
 
 pub(super) const HOST: Route<Desk> =
     Route { path: "/v1/host", method: Method::GET, what: "The host.", body: Body::Json, answer: host };
 
 fn host(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
     Ok(json!(view(desk)))
+}
+
+/// The ends of the wire, where it has addresses; else what it is, and nothing of its peer.
+fn wire(host: &Host) -> WireView {
+    let config = host.config();
+    let local = host.local().map_or_else(|| config.wire.to_string(), |local| local.to_string());
+    WireView { local, peer: config.peer().map(|peer| peer.to_string()).unwrap_or_default() }
 }
 
 /// What there is to say about the host of a desk.
@@ -24,7 +32,7 @@ pub(super) fn view(desk: &Desk) -> HostView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         process: std::process::id(),
         uptime_ms: u64::try_from(desk.begin().elapsed().as_millis()).unwrap_or(u64::MAX),
-        wire: WireView { local: host.local().to_string(), peer: host.config().wire.peer.to_string() },
+        wire: wire(host),
         io: host.io_report(),
         workers: host.config().worker_count,
         hooks: super::programs::hook_views(desk),

@@ -32,7 +32,7 @@ fn programs(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
                 kind: program.kind().name().to_owned(),
                 slots: program.insns().len(),
                 mode: known.map_or("", |known| known.mode).to_owned(),
-                hook: known.and_then(|known| known.hook).map(str::to_owned),
+                hook: known.and_then(|known| known.hook.clone()),
                 interpreted: loaded.translated(Mode::Fast).err().map(ToString::to_string),
             });
         }
@@ -114,7 +114,15 @@ pub(super) fn refusal(error: &HostError) -> Refusal {
         | HostError::Slot { .. }
         | HostError::NoProgram { .. }
         | HostError::Kind { .. }
-        | HostError::NothingAttached { .. } => Refusal::Guest { text },
+        | HostError::NothingAttached { .. }
+        | HostError::NotThere { .. }
+        | HostError::Actions { .. }
+        | HostError::HookFull { .. }
+        | HostError::NoPort { .. }
+        | HostError::PortTaken { .. }
+        | HostError::PortName { .. }
+        | HostError::PortsFull { .. }
+        | HostError::WirePort => Refusal::Guest { text },
     }
 }
 
