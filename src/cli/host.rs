@@ -136,7 +136,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let stats: StatsView = typed_local(stats);
-    for port in &stats.ports {
+    for port in stats.ports.iter().chain(&stats.removed) {
         for line in books::lines(port) {
             writeln!(out, "host {} {}: {line}", stats.host, port.port)?;
         }

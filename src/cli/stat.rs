@@ -40,7 +40,7 @@ pub(super) fn execute(args: &Args, out: Out<'_>) -> Result<Exit, CliError> {
     let (workers, uptime) = (host.workers, host.uptime_ms / 1000);
     writeln!(out, "host {}: up {uptime} s, workers {workers}, process {}", host.name, host.process)?;
     writeln!(out, "{}", host.io)?;
-    for port in &stats.ports {
+    for port in stats.ports.iter().chain(&stats.removed) {
         for line in books::lines(port) {
             writeln!(out, "{}: {line}", port.port)?;
         }

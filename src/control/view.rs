@@ -23,8 +23,28 @@ pub struct HostView {
     pub io: String,
     /// Workers.
     pub workers: u32,
-    /// Hooks and the program on each.
+    /// Hooks and the programs on each.
     pub hooks: Vec<HookView>,
+    /// Its ports, the wire first.
+    #[serde(default)]
+    pub ports: Vec<PortPlaceView>,
+}
+
+/// A port, but for what it counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlaceView {
+    /// Its name.
+    pub port: String,
+    /// Its number, as programs know interfaces.
+    pub ifindex: u32,
+    /// What it was asked for as.
+    pub spec: String,
+    /// Which path moves its frames and why.
+    pub path: String,
+    /// Workers that drive it.
+    pub drivers: u32,
+    /// Whether its wire has gone for good.
+    pub is_gone: bool,
 }
 
 /// A wire port.
@@ -39,10 +59,29 @@ pub struct WireView {
 /// A hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookView {
+    /// Name of its port.
+    pub port: String,
     /// Its name.
     pub hook: String,
-    /// The program on it.
+    /// The program that runs first there.
     pub program: Option<String>,
+    /// All programs there, in the order in which they run.
+    #[serde(default)]
+    pub programs: Vec<HookProgramView>,
+}
+
+/// A program of a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookProgramView {
+    /// Its name.
+    pub program: String,
+    /// Its number.
+    pub id: u32,
+    /// Lower ones run first.
+    pub priority: u32,
+    /// On xdp: verdicts after which the next one runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actions: Option<String>,
 }
 
 /// A program that is loaded.
@@ -235,6 +274,9 @@ pub struct StatsView {
     pub host: String,
     /// One entry a port.
     pub ports: Vec<PortView>,
+    /// The sum over the ports that were removed.
+    #[serde(default)]
+    pub removed: Option<PortView>,
     /// One entry for each program that is or was known to a hook.
     pub programs: Vec<RunsView>,
     /// Events that made room for newer ones because nobody read them in time.
@@ -264,18 +306,45 @@ pub struct RecordsView {
 pub struct PortView {
     pub port: String,
     pub rx: u64,
+    #[serde(default)]
+    pub reentered: u64,
     pub pass: u64,
     pub drop: u64,
     pub tx: u64,
     pub redirect: u64,
     pub aborted: u64,
     pub refused: u64,
+    #[serde(default)]
+    pub hooks: Vec<HookCountsView>,
+    #[serde(default)]
+    pub redirected: u64,
+    #[serde(default)]
+    pub forwarded: u64,
     pub replies: u64,
     pub sent: u64,
+    #[serde(default)]
+    pub copies: u64,
+    #[serde(default)]
+    pub copies_lost: u64,
+    #[serde(default)]
+    pub egress_ended: u64,
     pub tx_frames: u64,
     pub tx_errors: u64,
     pub unreachable: u64,
     pub socket_drops: u64,
+}
+
+/// What became of frames at a hook; the meanings are those of [`crate::flow::HookStats`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of flow::HookStats, by the same names")]
+pub struct HookCountsView {
+    pub hook: String,
+    pub programs: Vec<HookProgramView>,
+    pub pass: u64,
+    pub drop: u64,
+    pub tx: u64,
+    pub redirect: u64,
+    pub aborted: u64,
 }
 
 /// Runs of a program.

@@ -362,6 +362,7 @@ impl Host {
     /// opened; [`HostError::Late`] when a worker does not come to it; [`HostError::Stopped`].
     pub fn add_port(&self, port: &PortConfig) -> Result<u32, HostError> {
         port.check()?;
+        drop(self.running()?);
         let mut places = self.places();
         if self.registry().slot_of(&port.name).is_ok() {
             return Err(HostError::PortTaken { port: port.name.clone() });
@@ -417,7 +418,8 @@ impl Host {
             Ok(())
         });
         let Some((slot, entry)) = removed else { return changed };
-        let closed = changed.and_then(|()| self.close_port(slot));
+        // Closed everywhere means that every worker acts on a plan without it, be it late.
+        let closed = self.close_port(slot);
         places.is_taken[slot] = closed.is_err();
         self.registry().bury(&entry.book.sum());
         closed
@@ -430,7 +432,6 @@ impl Host {
             seat.tell(Order::Close { slot, done });
             answer
         };
-        // The first one last: others may have handed it frames, and hand it none once they are done.
         let answers: Vec<_> = self.shared.workers.iter().map(close).collect();
         self.change(|_| Ok(()))?;
         let deadline = Instant::now() + Duration::from_millis(CHANGE_MS_MAX);

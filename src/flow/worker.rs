@@ -20,7 +20,9 @@ use super::relay::Relay;
 use super::turn::{NoProbe, Turn, panic_text};
 use super::{HostError, WIRE_IFINDEX};
 use crate::cage::Region;
-use crate::limits::{DRAIN_MS_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS, SPIN_US_MAX, STACK_LEN, WAIT_MS_MAX};
+use crate::limits::{
+    BURST_MAX, DRAIN_MS_MAX, OUTBOX_CHUNKS, RECEIVE_CHUNKS, RELAY_FRAMES_MAX, SPIN_US_MAX, STACK_LEN, WAIT_MS_MAX,
+};
 use crate::maps::WorkerIndex;
 use crate::port::{Outbox, Pool, Wake};
 use crate::run::{Context, Run, World};
@@ -184,8 +186,10 @@ impl Worker<'_> {
         self.shared.plans.acts_on(self.index, generation);
         for order in self.seat.take_orders() {
             if let Order::Close { .. } = order {
-                // What other workers sent to the port leaves before.
-                while self.turn(&plan, || false) > 0 && self.turn.has_handed() {}
+                // What other workers sent to the port leaves before: a relay is empty after so many turns.
+                for _ in 0..RELAY_FRAMES_MAX.div_ceil(BURST_MAX) {
+                    self.turn(&plan, || false);
+                }
             }
             self.turn.obey(order, &self.seat.wake);
         }

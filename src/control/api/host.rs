@@ -35,7 +35,8 @@ pub(super) fn view(desk: &Desk) -> HostView {
         wire: wire(host),
         io: host.io_report(),
         workers: host.config().worker_count,
-        hooks: super::programs::hook_views(desk),
+        hooks: super::hooks::hook_views(desk),
+        ports: super::ports::port_views(desk),
     }
 }
 

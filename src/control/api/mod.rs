@@ -4,8 +4,10 @@
 
 mod desk;
 mod events;
+mod hooks;
 mod host;
 mod maps;
+mod ports;
 mod profile;
 mod programs;
 mod source;
@@ -22,9 +24,10 @@ use super::{Body, Call, Refusal, Route};
 /// The routes of a host.
 pub static ROUTES: &[Route<Desk>] = &[
     events::EVENTS,
-    programs::HOOKS,
-    programs::DETACH,
-    programs::ATTACH,
+    hooks::HOOKS,
+    hooks::DETACH,
+    hooks::ATTACH,
+    hooks::REPLACE,
     host::HOST,
     maps::MAPS,
     maps::MAP,
@@ -35,6 +38,9 @@ pub static ROUTES: &[Route<Desk>] = &[
     programs::SET_MODE,
     programs::LOAD,
     programs::UNLOAD,
+    ports::PORTS,
+    ports::ADD,
+    ports::REMOVE,
     programs::PROGRAMS,
     profile::PROFILE,
     LIST,

@@ -1,4 +1,4 @@
-//! Routes about programs: objects, hooks, modes.
+//! Routes about programs: objects, modes.
 //!
 //! Invariant: an answer to a change is given when every worker acts on it.
 
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Desk;
-use crate::control::view::{HookView, ObjectView, ProgramView, RefusedView};
+use crate::control::view::{ObjectView, ProgramView, RefusedView};
 use crate::control::{Body, Call, Refusal, Route};
 use crate::elf::{Object, SettingError, Settings};
-use crate::flow::{Hook, HostError, ModeTarget};
+use crate::flow::{HostError, ModeTarget};
 use crate::limits::OBJECT_NAME_LEN_MAX;
 use crate::vm::Mode;
 
@@ -138,68 +138,6 @@ fn unload(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
     let (id, instance) = desk.object(call.param("object"))?;
     desk.host().unload(id).map_err(|error| refusal(&error))?;
     Ok(json!({ "id": id.0, "object": instance.name() }))
-}
-
-pub(super) const HOOKS: Route<Desk> = Route {
-    path: "/v1/hooks",
-    method: Method::GET,
-    what: "The hooks and what sits there.",
-    body: Body::Json,
-    answer: hooks,
-};
-
-fn hooks(desk: &Desk, _: &Call) -> Result<Value, Refusal> {
-    Ok(json!(hook_views(desk)))
-}
-
-pub(super) fn hook_views(desk: &Desk) -> Vec<HookView> {
-    let view = |hook: Hook| HookView { hook: hook.name().to_owned(), program: desk.host().attached(hook) };
-    Hook::ALL.into_iter().map(view).collect()
-}
-
-fn hook(call: &Call) -> Result<Hook, Refusal> {
-    let word = call.param("hook");
-    word.parse().map_err(|_| Refusal::Request {
-        place: format!("hook {word:?}"),
-        what: "no such hook".to_owned(),
-        mend: "use xdp".to_owned(),
-    })
-}
-
-pub(super) const ATTACH: Route<Desk> = Route {
-    path: "/v1/hooks/{hook}",
-    method: Method::PUT,
-    what: "Puts {\"program\": NAME} on a hook.",
-    body: Body::Json,
-    answer: attach,
-};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Attach {
-    program: String,
-}
-
-fn attach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let hook = hook(call)?;
-    let wanted: Attach = call.json()?;
-    let program = desk.program(&wanted.program)?;
-    desk.host().attach(&program, hook).map_err(|error| refusal(&error))?;
-    Ok(json!({ "hook": hook.name(), "program": program.linked().program().name() }))
-}
-
-pub(super) const DETACH: Route<Desk> = Route {
-    path: "/v1/hooks/{hook}",
-    method: Method::DELETE,
-    what: "Empties a hook: frames pass.",
-    body: Body::Json,
-    answer: detach,
-};
-
-fn detach(desk: &Desk, call: &Call) -> Result<Value, Refusal> {
-    let hook = hook(call)?;
-    desk.host().detach(hook).map_err(|error| refusal(&error))?;
-    Ok(json!({ "hook": hook.name(), "program": null }))
 }
 
 pub(super) const SET_MODE: Route<Desk> = Route {

@@ -14,7 +14,7 @@ fn a_wrong_line_is_told_in_one_line_with_exit_code_2() {
             &["mode", "a", "b", "c"],
             "unexpected value 'c' for '[WORD]...' found, no more were expected; see kumite mode --help",
         ),
-        (&["prog", "attach", "x", "y"], "hook \"y\": no such hook; use xdp"),
+        (&["prog", "attach", "x", "y"], "hook \"y\": no such hook; use xdp, tc-ingress or tc-egress"),
         (&["map", "update", "x", "1"], "map update \"1\": no key and value; write NAME key KEY value VALUE"),
         (&["send"], "<CAPTURE|--flows <FLOWS>|--stop>: missing; see kumite send --help"),
         (

@@ -17,9 +17,9 @@ const BALANCER: &[u8] = include_bytes!("../../../src/cli/demo/balancer.o");
 const FIREWALL: &[u8] = include_bytes!("../../../src/cli/demo/firewall.o");
 
 /// A host in this process, with its control socket.
-struct Served {
-    client: Client,
-    host: Arc<Host>,
+pub(crate) struct Served {
+    pub(crate) client: Client,
+    pub(crate) host: Arc<Host>,
     listening: Listening,
     _folder: Folder,
 }
@@ -39,7 +39,7 @@ impl Served {
         Self { client, host, listening, _folder: folder }
     }
 
-    fn with_objects() -> Self {
+    pub(crate) fn with_objects() -> Self {
         let served = Self::start();
         for (name, bytes) in [("lb.o", BALANCER), ("fw.o", FIREWALL)] {
             served.client.call(&Method::POST, &format!("/v1/objects?name={name}"), bytes.into()).expect("an object");
@@ -48,7 +48,7 @@ impl Served {
     }
 
     /// Status and text of a refusal.
-    fn refused(&self, method: Method, path: &str, body: &Value) -> (u16, String) {
+    pub(crate) fn refused(&self, method: Method, path: &str, body: &Value) -> (u16, String) {
         match self.client.send(&method, path, body) {
             Err(ClientError::Refused { status, text }) => (status, text),
             other => panic!("{method} {path}: {other:?}"),
@@ -61,7 +61,9 @@ fn a_host_tells_who_it_is_and_what_it_can() {
     let served = Served::with_objects();
     let host = served.client.get("/v1/host").expect("an answer");
     assert_eq!((&host["name"], &host["workers"]), (&json!("A"), &json!(1)));
-    assert_eq!(host["hooks"], json!([{ "hook": "xdp", "program": null }]));
+    let hook = |name| json!({ "port": "wire", "hook": name, "program": null, "programs": [] });
+    assert_eq!(host["hooks"], json!([hook("xdp"), hook("tc-ingress"), hook("tc-egress")]));
+    assert_eq!((&host["ports"][0]["port"], &host["ports"][0]["ifindex"]), (&json!("wire"), &json!(1)));
     let routes = served.client.get("/v1/routes").expect("an answer");
     assert_eq!(routes.as_array().expect("a list").len(), ROUTES.len());
     let maps = served.client.get("/v1/maps").expect("an answer");
@@ -119,8 +121,14 @@ fn requests_that_make_no_sense_are_refused_with_status_and_reason() {
     );
     let (status, text) = put("/v1/hooks/xdp", json!({ "programme": "balance" }));
     assert_eq!(status, 400);
-    assert!(text.starts_with("body: unknown field `programme`, expected `program` at line 1"), "{text}");
-    assert_eq!(put("/v1/hooks/tc", json!({ "program": "x" })), own(400, "hook \"tc\": no such hook; use xdp"));
+    assert!(
+        text.starts_with("body: unknown field `programme`, expected one of `program`, `programs`, `port` at line 1"),
+        "{text}"
+    );
+    assert_eq!(
+        put("/v1/hooks/tc", json!({ "program": "x" })),
+        own(400, "hook \"tc\": no such hook; use xdp, tc-ingress or tc-egress")
+    );
     assert_eq!(
         put("/v1/modes", json!({ "program": "all", "mode": "turbo" })),
         own(400, "mode \"turbo\": no such mode; use fast, instrumented or verify")

@@ -2,6 +2,7 @@
 //!
 //! What sits on the hooks here is written in Rust; loaded programs, in `programs`, come through the same door.
 
+mod card;
 mod programs;
 mod stack;
 
