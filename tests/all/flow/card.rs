@@ -331,6 +331,7 @@ fn hooks_and_ports_change_while_traffic_flows_and_no_frame_is_lost() {
             sender.join().expect("all frames came back");
             assert!(round > 0);
         });
+        until("the last frames came back", || port_of(&left.stats(), "wire").rx == u64::from(COUNT));
         assert_eq!(right.remove_port("wire").expect_err("it stays").to_string(), HostError::WirePort.to_string());
         let [left, right] = balanced([&left, &right]);
         let (from, to) = (port_of(&left, "wire"), port_of(&right, "wire"));
