@@ -165,6 +165,13 @@ pub(super) fn until_free<T>(mut ask: impl FnMut() -> io::Result<T>) -> io::Resul
     }
 }
 
+/// Gives the calling thread a network name space of its own, for tests.
+#[cfg(test)]
+pub(super) fn leave_network_namespace() -> io::Result<()> {
+    // SAFETY: takes no pointers; concerns this thread alone.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets the kernel send what is queued in an AF_XDP socket's ring.
 pub(super) fn kick(fd: RawFd) -> io::Result<()> {
     // SAFETY: without bytes and without an address there is nothing to point at.

@@ -3,6 +3,7 @@
 //! Source: `Documentation/networking/af_xdp.rst`; `struct xdp_mmap_offsets` and `struct xdp_desc` of linux/if_xdp.h.
 //!
 //! Invariant: our own index of each ring is kept here; the kernel's is read and never believed beyond the ring's length.
+//! Invariant: no index goes back. The kernel remembers how far a producer had come, and would send what was taken back.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -189,16 +190,6 @@ impl Rings {
         self.send.own = self.send.own.wrapping_add(1);
         self.send.produced();
         true
-    }
-
-    /// Takes back what the kernel has not looked at, newest first; it looks only while it is called.
-    pub(super) fn take_unsent(&mut self) -> Option<u64> {
-        if self.send.under_way() == 0 {
-            return None;
-        }
-        self.send.own = self.send.own.wrapping_sub(1);
-        self.send.produced();
-        Some(self.send.long(self.send.entry(self.send.own)))
     }
 
     /// Frames that the kernel has not looked at yet.
