@@ -3,10 +3,11 @@
 //! Invariant: knows no protocol. A frame's memory is only ever copied, never behind a reference.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, c_ulong, c_void, socklen_t};
@@ -25,6 +26,7 @@ impl Plain for [u64; 3] {}
 impl Plain for [u64; 6] {}
 impl Plain for [u64; 16] {}
 impl Plain for libc::tpacket_req3 {}
+impl Plain for libc::ucred {}
 impl Plain for libc::xdp_umem_reg {}
 
 /// Takes over what a call answered: a new descriptor or an error.
@@ -262,8 +264,8 @@ pub(super) fn raw(fd: &OwnedFd) -> RawFd {
     fd.as_raw_fd()
 }
 
-/// Connects to a Unix socket without waiting.
-pub(super) fn connect_unix(path: &str) -> io::Result<UnixStream> {
+/// The address of a Unix socket.
+fn unix_address(path: &str) -> io::Result<libc::sockaddr_un> {
     // SAFETY: an address of zeroes is one.
     let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     addr.sun_family = u16::try_from(libc::AF_UNIX).expect("address families are small");
@@ -273,10 +275,41 @@ pub(super) fn connect_unix(path: &str) -> io::Result<UnixStream> {
     for (to, byte) in addr.sun_path.iter_mut().zip(path.bytes()) {
         *to = byte.cast_signed();
     }
+    Ok(addr)
+}
+
+/// Connects to a Unix socket without waiting.
+pub(super) fn connect_unix(path: &str) -> io::Result<UnixStream> {
+    let addr = unix_address(path)?;
     let socket = socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
     // SAFETY: `addr` is a socket address of the length that is said.
     let answer = unsafe { libc::connect(raw(&socket), (&raw const addr).cast(), socklen::<libc::sockaddr_un>()) };
     if answer == 0 { Ok(UnixStream::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Listens at a path that is free, without waiting for who comes; for this user from the first moment on.
+pub(super) fn listen_unix(path: &str) -> io::Result<UnixListener> {
+    let addr = unix_address(path)?;
+    let socket = socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+    // Linux takes the mode of the file from the socket that is bound.
+    File::from(socket.try_clone()?).set_permissions(Permissions::from_mode(0o600))?;
+    // SAFETY: `addr` is a socket address of the length that is said.
+    let bound = unsafe { libc::bind(raw(&socket), (&raw const addr).cast(), socklen::<libc::sockaddr_un>()) };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: takes no pointers.
+    let answer = unsafe { libc::listen(raw(&socket), 16) };
+    if answer == 0 { Ok(UnixListener::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether who made the other end of a Unix socket is our user or root.
+pub(super) fn is_our_user(socket: &UnixStream) -> bool {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let asked = option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, &mut peer);
+    // SAFETY: takes no pointers.
+    let own = unsafe { libc::geteuid() };
+    asked.is_ok() && (peer.uid == own || peer.uid == 0)
 }
 
 /// Memory with a descriptor, whose length nobody can change any more.

@@ -7,13 +7,15 @@
 //!
 //! Invariant: allocates nothing while connected. The peer is not trusted: an index that cannot be ends the connection, a length
 //! is read once and checked, and no call waits for it. What it writes into a frame, it writes into its own traffic.
+//! Invariant: nobody but our user and root is a peer. A socket that a live end listens on is never replaced.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -63,10 +65,24 @@ struct Peer {
     produced: u32,
     shown: u32,
     consumed: u32,
-    /// Whether the peer was told that we sleep.
-    is_asleep: bool,
+    /// What the peer was told of us.
+    told: Rest,
     /// Whether its socket has ended: nothing new will come.
     has_gone: bool,
+}
+
+/// Which of the two an end is.
+#[derive(Clone, Copy)]
+enum Place {
+    First,
+    Second,
+}
+
+/// Whether an end must be woken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Awake,
+    Asleep,
 }
 
 /// What an index of the peer's says of a ring.
@@ -77,9 +93,13 @@ enum Backlog {
 }
 
 impl Peer {
-    fn new(socket: UnixStream, memory: Mapping, is_first: bool) -> Self {
-        let (out_at, in_at) = if is_first { (0, RING_LEN) } else { (RING_LEN, 0) };
-        Self { socket, memory, out_at, in_at, produced: 0, shown: 0, consumed: 0, is_asleep: false, has_gone: false }
+    fn new(socket: UnixStream, memory: Mapping, place: Place) -> Self {
+        let (out_at, in_at) = match place {
+            Place::First => (0, RING_LEN),
+            Place::Second => (RING_LEN, 0),
+        };
+        let (produced, shown, consumed) = (0, 0, 0);
+        Self { socket, memory, out_at, in_at, produced, shown, consumed, told: Rest::Awake, has_gone: false }
     }
 
     fn slot(ring_at: usize, index: u32) -> usize {
@@ -115,9 +135,9 @@ impl Peer {
     }
 
     /// Tells the peer whether we sleep.
-    fn set_asleep(&mut self, is_asleep: bool) {
-        if std::mem::replace(&mut self.is_asleep, is_asleep) != is_asleep {
-            self.memory.word(self.in_at + ASLEEP_AT).store(is_asleep.into(), Ordering::Relaxed);
+    fn tell(&mut self, rest: Rest) {
+        if std::mem::replace(&mut self.told, rest) != rest {
+            self.memory.word(self.in_at + ASLEEP_AT).store((rest == Rest::Asleep).into(), Ordering::Relaxed);
             fence(Ordering::SeqCst);
         }
     }
@@ -143,7 +163,22 @@ pub struct ShmShare {
     name: String,
     path: String,
     listener: Option<UnixListener>,
+    /// The file that it listens at: another's is never removed.
+    file: Option<SocketFile>,
     state: State,
+}
+
+/// What tells a socket file from all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SocketFile {
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &str) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|found| Self { device: found.dev(), inode: found.ino() })
+    }
 }
 
 impl fmt::Debug for ShmShare {
@@ -161,36 +196,64 @@ impl ShmShare {
         let share = |index| {
             let path = if index == 0 { path.to_owned() } else { format!("{path}.{index}") };
             let name = format!("shm:{path}");
-            let mut share = Self { name, path, listener: None, state: State::Alone };
+            let mut share = Self { name, path, listener: None, file: None, state: State::Alone };
             share.meet().map_err(PortError::failed(&share.name, "meeting at the path"))?;
             Ok(share)
         };
         (0..worker_count).map(share).collect()
     }
 
-    /// Connects to who is there, or listens.
+    /// Connects to who is there, or listens; where others are about to do either, it is tried again later.
     fn meet(&mut self) -> io::Result<()> {
-        match calls::connect_unix(&self.path) {
-            Ok(socket) => {
-                self.state = State::Greeting(socket);
-                return Ok(());
-            }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT) => {}
-                // What nobody listens at was left behind.
-                Some(libc::ECONNREFUSED) if fs::symlink_metadata(&self.path)?.file_type().is_socket() => {
-                    fs::remove_file(&self.path)?;
-                }
-                _ => return Err(error),
-            },
+        if self.is_met()? {
+            return Ok(());
         }
-        let listener = UnixListener::bind(&self.path)?;
-        // For this user's processes.
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+        // Ends that start together: one at a time looks again and listens, so that none takes another's for a dead one's.
+        let folder = match Path::new(&self.path).parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let folder = File::open(folder)?;
+        match folder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if self.is_met()? {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = calls::listen_unix(&self.path)?;
+        self.file = Some(SocketFile::at(&self.path)?);
         self.listener = Some(listener);
         self.state = State::Listening;
         Ok(())
+    }
+
+    /// Connects to who listens: false where nobody does, though a socket may have been left behind.
+    fn is_met(&mut self) -> io::Result<bool> {
+        match calls::connect_unix(&self.path) {
+            Ok(socket) if calls::is_our_user(&socket) => {
+                self.state = State::Greeting(socket);
+                Ok(true)
+            }
+            Ok(_) => Err(io::Error::from_raw_os_error(libc::EACCES)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(false),
+                Some(libc::ECONNREFUSED) => match fs::symlink_metadata(&self.path) {
+                    Ok(found) if found.file_type().is_socket() => Ok(false),
+                    Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+                    Ok(_) => Err(error),
+                    Err(error) => Err(error),
+                },
+                // It listens, and many wait for it.
+                Some(libc::EAGAIN) => Ok(true),
+                _ => Err(error),
+            },
+        }
     }
 
     /// Goes on towards a peer, without waiting.
@@ -198,19 +261,19 @@ impl ShmShare {
         match std::mem::replace(&mut self.state, State::Alone) {
             State::Listening => {
                 let greeted = self.listener.as_ref().and_then(|listener| {
-                    let (socket, _) = listener.accept().ok()?;
+                    let (socket, _) = listener.accept().ok().filter(|(socket, _)| calls::is_our_user(socket))?;
                     socket.set_nonblocking(true).ok()?;
                     let fd = calls::sealed_memory(MEMORY_LEN).ok()?;
                     let memory = Mapping::new(fd.as_raw_fd(), 0, MEMORY_LEN).ok()?;
                     calls::send_descriptor(&socket, &fd).ok()?;
-                    Some(Peer::new(socket, memory, true))
+                    Some(Peer::new(socket, memory, Place::First))
                 });
                 self.state = greeted.map_or(State::Listening, |peer| State::Connected(Box::new(peer)));
             }
             State::Greeting(socket) => match calls::receive_descriptor(&socket) {
                 Ok(Some(fd)) if calls::is_sealed_memory(&fd, MEMORY_LEN) => {
                     if let Ok(memory) = Mapping::new(fd.as_raw_fd(), 0, MEMORY_LEN) {
-                        self.state = State::Connected(Box::new(Peer::new(socket, memory, false)));
+                        self.state = State::Connected(Box::new(Peer::new(socket, memory, Place::Second)));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.state = State::Greeting(socket),
@@ -227,7 +290,8 @@ impl ShmShare {
 
 impl Drop for ShmShare {
     fn drop(&mut self) {
-        if self.listener.is_some() {
+        // While it listens nobody replaces its file.
+        if self.file.is_some() && self.file == SocketFile::at(&self.path).ok() {
             // Where it has gone already, nothing is left to do.
             let _ = fs::remove_file(&self.path);
         }
@@ -346,8 +410,8 @@ impl Port for ShmPort {
     fn recv(&mut self, pool: &mut Pool, burst: &mut Burst) {
         let is_connected = if let Some(peer) = self.peer() {
             peer.show();
-            if peer.is_asleep {
-                peer.set_asleep(false);
+            if peer.told == Rest::Asleep {
+                peer.tell(Rest::Awake);
                 peer.look();
             }
             true
@@ -401,7 +465,7 @@ impl Port for ShmPort {
         let has_room = self.has_room;
         let Some(peer) = self.peer() else { return false };
         peer.show();
-        peer.set_asleep(true);
+        peer.tell(Rest::Asleep);
         let is_there = match peer.waiting() {
             Backlog::Count(count) => count > 0 && has_room,
             Backlog::Impossible => true,

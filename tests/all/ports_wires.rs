@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kumite::port::{
@@ -15,6 +16,7 @@ use kumite::port::{
 };
 
 use crate::ports_kernel::{Bench, frames};
+use crate::shared::skipped;
 
 /// How long a condition may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -117,6 +119,101 @@ fn a_full_ring_costs_frames_and_what_a_peer_leaves_is_counted() {
     let counts = one.counts();
     assert_eq!((counts.tx_frames - before.tx_frames, counts.tx_errors - before.tx_errors), (64, 236));
     bench.close(vec![one, two]);
+}
+
+#[test]
+fn ends_that_start_together_meet_even_where_a_dead_socket_lies() {
+    let folder = Folder::new("shm-together");
+    for round in 0..40 {
+        let path = folder.path(&format!("wire{round}"));
+        if round % 2 == 0 {
+            drop(UnixListener::bind(&path).expect("free"));
+        }
+        let gate = std::sync::Barrier::new(2);
+        let done = AtomicUsize::new(0);
+        let end = || {
+            let mut bench = Bench::new();
+            gate.wait();
+            let mut end = port(&mut bench, &format!("shm:{path}"));
+            let (deadline, mut has_heard) = (Instant::now() + PATIENCE, false);
+            // Each goes on until both have heard the other.
+            while done.load(Ordering::SeqCst) < 2 {
+                assert!(bench.send(&mut *end, &frames(2)[1]));
+                if !bench.recv(&mut *end).is_empty() && !std::mem::replace(&mut has_heard, true) {
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+                bench.sleep(&mut [&mut *end]);
+                assert!(Instant::now() < deadline, "round {round}: they never met");
+            }
+            bench.close(vec![end]);
+        };
+        std::thread::scope(|scope| [scope.spawn(&end), scope.spawn(&end)].map(|end| end.join().expect("met")));
+        assert!(!Path::new(&path).exists(), "round {round}: the path is free again");
+    }
+}
+
+#[test]
+fn an_end_removes_no_file_but_its_own() {
+    let folder = Folder::new("shm-own");
+    let path = folder.path("wire");
+    let mut bench = Bench::new();
+    let end = port(&mut bench, &format!("shm:{path}"));
+    fs::remove_file(&path).expect("it listens there");
+    let _other = UnixListener::bind(&path).expect("free");
+    bench.close(vec![end]);
+    assert!(Path::new(&path).exists(), "it is another's");
+}
+
+/// Makes the calling thread, and no other, one of a user who may do nothing.
+fn become_nobody() {
+    // SAFETY: takes no pointers; the call itself, other than the function of this name, concerns this thread alone.
+    let answer = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_stranger_is_no_peer_on_either_side() {
+    // SAFETY: takes no pointers.
+    if unsafe { libc::geteuid() } != 0 {
+        return skipped("not root: no other user to be");
+    }
+    let folder = Folder::new("shm-stranger");
+    let path = folder.path("wire");
+    let mut bench = Bench::new();
+    let mut end = port(&mut bench, &format!("shm:{path}"));
+    let mode = fs::metadata(&path).expect("it listens there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let everybody = |path: &str| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("ours");
+    everybody(&path);
+    everybody(folder.0.to_str().expect("UTF-8"));
+    std::thread::scope(|scope| {
+        let stranger = scope.spawn(|| {
+            become_nobody();
+            UnixStream::connect(&path).expect("it listens").read(&mut [0])
+        });
+        let deadline = Instant::now() + PATIENCE;
+        while !stranger.is_finished() {
+            bench.recv(&mut *end);
+            bench.sleep(&mut [&mut *end]);
+            assert!(Instant::now() < deadline, "it neither greets nor refuses");
+        }
+        assert_eq!(stranger.join().expect("it asked").expect("an end"), 0, "no memory for strangers");
+    });
+    bench.close(vec![end]);
+    let listener = std::thread::scope(|scope| {
+        let listen = || {
+            become_nobody();
+            UnixListener::bind(&path).expect("a folder for everybody")
+        };
+        scope.spawn(listen).join().expect("it listens")
+    });
+    let spec: PortSpec = format!("shm:{path}").parse().expect("a port");
+    let mut bench = Bench::new();
+    let error = open(&spec, &Arc::clone(&bench.wake), &mut bench.pool).err().expect("a stranger's");
+    let expected =
+        format!("shm:{path}: meeting at the path: Permission denied (os error 13); see the call's manual page");
+    assert_eq!(error.to_string(), expected);
+    drop(listener);
 }
 
 /// The other process of the test below; nothing without its path.
