@@ -358,7 +358,8 @@ fn with_message<T>(control: &mut DescriptorMessage, call: impl FnOnce(&mut libc:
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut *control).cast();
-    message.msg_controllen = size_of::<DescriptorMessage>();
+    // Not what `DescriptorMessage` is long: in what fills it up a second descriptor fits.
+    message.msg_controllen = DESCRIPTOR_MESSAGE_LEN;
     call(&mut message)
 }
 
@@ -373,16 +374,19 @@ pub(super) fn send_descriptor(socket: &UnixStream, fd: &OwnedFd) -> io::Result<(
     if answer == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Receives a byte with a descriptor: none where the peer sent something else or has gone.
+/// Receives a byte with a descriptor: none where the peer sent something else, more of them, or has gone.
 pub(super) fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut control = descriptor_message();
     let answer = with_message(&mut control, |message| {
         // SAFETY: the message points at locals that outlive the call, with their lengths.
         let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(message.msg_controllen) }
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok((message.msg_controllen, message.msg_flags)) }
     })?;
-    let is_descriptor = answer >= DESCRIPTOR_MESSAGE_LEN
+    let (len, flags) = answer;
+    let is_descriptor = len >= DESCRIPTOR_MESSAGE_LEN
         && (control.header.cmsg_level, control.header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
         && control.header.cmsg_len >= DESCRIPTOR_MESSAGE_LEN;
-    if is_descriptor { descriptor(control.fd).map(Some) } else { Ok(None) }
+    let came = if is_descriptor { Some(descriptor(control.fd)?) } else { None };
+    // Of several the kernel gave us the first, which is closed here.
+    Ok(came.filter(|_| flags & libc::MSG_CTRUNC == 0))
 }

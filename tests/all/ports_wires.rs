@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -382,11 +382,48 @@ fn memory_that_a_peer_could_cut_off_is_not_taken() {
     bench.close(vec![end]);
 }
 
+#[test]
+fn descriptors_that_a_peer_sends_unasked_are_closed() {
+    let folder = Folder::new("shm-descriptors");
+    let path = folder.path("wire");
+    let listener = UnixListener::bind(&path).expect("free");
+    let mut bench = Bench::new();
+    let mut end = port(&mut bench, &format!("shm:{path}"));
+    let (socket, _) = listener.accept().expect("it connects");
+    // Each pipe ends when nobody has its other side any more.
+    let pipes = [(); 2].map(|()| std::io::pipe().expect("descriptors"));
+    let [(first, first_writer), (second, second_writer)] = pipes;
+    send_files(&socket, [first_writer.as_raw_fd(), second_writer.as_raw_fd()]);
+    drop((first_writer, second_writer));
+    let deadline = Instant::now() + PATIENCE;
+    for (which, mut pipe) in [("first", first), ("second", second)] {
+        // SAFETY: takes no pointers.
+        let set = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        while !matches!(pipe.read(&mut [0]), Ok(0)) {
+            bench.recv(&mut *end);
+            bench.sleep(&mut [&mut *end]);
+            assert!(Instant::now() < deadline, "the {which} stays open");
+        }
+    }
+    bench.close(vec![end]);
+}
+
 fn send_file(socket: &UnixStream, file: &File) {
+    send_descriptors(socket, 20, [file.as_raw_fd(), 0]);
+}
+
+fn send_files(socket: &UnixStream, files: [RawFd; 2]) {
+    send_descriptors(socket, 24, files);
+}
+
+/// Sends what a control message of this length holds of two descriptors.
+fn send_descriptors(socket: &UnixStream, control_len: u64, files: [RawFd; 2]) {
     let mut byte = [0u8];
     let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
     let rights = u64::from(libc::SOL_SOCKET.cast_unsigned()) | u64::from(libc::SCM_RIGHTS.cast_unsigned()) << 32;
-    let mut control = [20u64, rights, u64::from(file.as_raw_fd().cast_unsigned())];
+    let [first, second] = files.map(|file| u64::from(file.cast_unsigned()));
+    let mut control = [control_len, rights, first | second << 32];
     // SAFETY: a message header of zeroes has no name, no parts and no control bytes.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
