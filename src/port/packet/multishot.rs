@@ -134,7 +134,7 @@ impl Multishot {
     }
 
     /// Takes the next frame, into the burst or, where something is left to do with it, to the dealer. Says no when there is
-    /// none or no room for it.
+    /// none or no room for it, and after a receive that failed: one that fails again and again shall not hold the worker.
     pub(super) fn next(
         &mut self,
         pool: &mut Pool,
@@ -155,10 +155,13 @@ impl Multishot {
             completion = self.ring.completion().next();
         }
         let Some(completion) = completion else { return false };
+        let failed_before = std::mem::take(&mut self.has_failed);
         if completion.user_data() == RECEIVE {
             self.received(&completion, pool, burst, dealer, counts);
         }
-        true
+        let goes_on = !self.has_failed;
+        self.has_failed |= failed_before;
+        goes_on
     }
 
     fn received(
