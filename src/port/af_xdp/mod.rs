@@ -358,15 +358,16 @@ impl XdpPort {
             return Kicked::Done;
         }
         for _ in 0..KICKS_MAX {
-            if open.rings.unsent() == 0 {
+            let unsent = open.rings.unsent();
+            if unsent == 0 {
                 return Kicked::Done;
             }
             match calls::kick(raw(&open.fd)) {
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
-                    // It sends so many at a time.
-                    Some(libc::EAGAIN) => {}
-                    Some(libc::EBUSY | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => break,
+                    // It sends so many at a time; where it sent none, its buffer is full.
+                    Some(libc::EAGAIN) if open.rings.unsent() < unsent => {}
+                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => break,
                     // The interface is down or gone.
                     _ => {
                         self.look_for_errors();
