@@ -39,7 +39,7 @@ const BLOCK_COUNT: u32 = 32;
 const BLOCK_AGE_MS: u32 = 1;
 /// How long frames that had arrived may still be on their way out of the kernel when receiving ends.
 const BLOCK_GRACE: Duration = Duration::from_millis(5 * BLOCK_AGE_MS as u64);
-/// Workers of one group: what the kernel takes (`PACKET_FANOUT_MAX` is larger).
+/// Joins a new group, whose number the kernel chooses (`PACKET_FANOUT_FLAG_UNIQUEID`).
 const FANOUT_FLAG_UNIQUE: c_int = 0x2000;
 /// Hears nothing of what the interface sends.
 const PACKET_IGNORE_OUTGOING: c_int = 23;
@@ -342,7 +342,7 @@ impl Port for PacketPort {
     fn close(&mut self, pool: &mut Pool) {
         self.end_receiving();
         if let Arrivals::Ring(ring) = &mut self.arrivals {
-            ring.close(pool);
+            self.dropped.set(self.dropped.get() + ring.close(pool));
         }
         self.outlet.close(pool, &self.wake, &mut self.counts);
     }

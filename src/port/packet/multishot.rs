@@ -270,8 +270,9 @@ impl Multishot {
         self.state != State::Ended || !self.ring.completion().is_empty()
     }
 
-    /// Ends it and gives every chunk back.
-    pub(super) fn close(&mut self, pool: &mut Pool) {
+    /// Ends it and gives every chunk back; how many frames had come that nobody took.
+    pub(super) fn close(&mut self, pool: &mut Pool) -> u64 {
+        let mut untaken = 0;
         let deadline = Instant::now() + Duration::from_millis(CLOSE_MS_MAX);
         while self.is_receiving() && Instant::now() < deadline {
             self.end();
@@ -279,6 +280,8 @@ impl Multishot {
             let _ = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             let completions: Vec<cqueue::Entry> = self.ring.completion().collect();
             for completion in completions.iter().filter(|completion| completion.user_data() == RECEIVE) {
+                let has_frame = completion.result() >= 0 && cqueue::buffer_select(completion.flags()).is_some();
+                untaken += u64::from(has_frame);
                 if !cqueue::more(completion.flags()) {
                     self.state = State::Ended;
                 }
@@ -292,6 +295,7 @@ impl Multishot {
             }
             self.offered_count = 0;
         }
+        untaken
     }
 }
 
