@@ -1,6 +1,6 @@
 //! System calls that several drivers make, in safe form.
 //!
-//! Invariant: knows no protocol. A frame's memory is only ever copied, never behind a reference.
+//! Invariant: knows nothing of what frames hold. Their memory is only ever copied, never behind a reference.
 
 use std::ffi::CString;
 use std::fs::{File, Permissions};
@@ -16,18 +16,31 @@ use super::{Frame, Pool};
 use crate::limits::{BIND_RETRY_MS_MAX, FRAME_LEN_MAX, HEADROOM};
 
 /// A structure that the kernel reads or fills as bytes.
-pub(super) trait Plain: Copy {}
+///
+/// # Safety
+/// Every pattern of bits is a value of it, and it has no padding.
+pub(super) unsafe trait Plain: Copy {}
 
-impl Plain for c_int {}
-impl Plain for u32 {}
-impl Plain for [u32; 3] {}
-impl Plain for [u32; 4] {}
-impl Plain for [u64; 3] {}
-impl Plain for [u64; 6] {}
-impl Plain for [u64; 16] {}
-impl Plain for libc::tpacket_req3 {}
-impl Plain for libc::ucred {}
-impl Plain for libc::xdp_umem_reg {}
+// SAFETY: an integer.
+unsafe impl Plain for c_int {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u32; 3] {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u32; 4] {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u64; 3] {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u64; 6] {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u64; 16] {}
+// SAFETY: integers alone, without padding.
+unsafe impl Plain for libc::tpacket_req3 {}
+// SAFETY: integers alone, without padding.
+unsafe impl Plain for libc::ucred {}
+// SAFETY: integers alone, without padding.
+unsafe impl Plain for libc::xdp_umem_reg {}
 
 /// Takes over what a call answered: a new descriptor or an error.
 pub(super) fn descriptor(answer: c_int) -> io::Result<OwnedFd> {
