@@ -21,6 +21,8 @@ const HELD_MAX: usize = 256;
 const OVERTAKEN_BY_MAX: u64 = 4;
 /// How long a frame waits for others to overtake it.
 const OVERTAKING: Duration = Duration::from_millis(10);
+/// Microseconds that a frame is late at most: it keeps its chunk meanwhile.
+pub(super) const DELAY_US_MAX: u64 = 1_000_000;
 /// Parts of a whole chance.
 const WHOLE: u32 = 1_000_000;
 
@@ -119,7 +121,7 @@ pub struct FaultConfig {
     pub corrupt: Chance,
     /// Frames that some of those behind them overtake.
     pub reorder: Chance,
-    /// Microseconds that each frame is late.
+    /// Microseconds that each frame is late; specifications take a second at most, as a late frame keeps its chunk.
     pub delay_us: Option<Span>,
     /// Numbers of the frames, from 0, during which the ends are parted.
     pub partition: Option<Span>,
@@ -166,10 +168,18 @@ enum Draw {
     Delay,
 }
 
+/// Whether a frame entered the wire, or came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Sender,
+    Copy,
+}
+
 /// A frame that is held back.
 #[derive(Debug)]
 struct Held {
     frame: Frame,
+    origin: Origin,
     due: Instant,
     /// It is due as well when so many frames have entered.
     after: Option<u64>,
@@ -182,8 +192,10 @@ struct Way {
     seed: u64,
     held: Vec<Held>,
     /// Frames at the end of the wire.
-    ready: VecDeque<Frame>,
+    ready: VecDeque<(Frame, Origin)>,
     counts: FaultCounts,
+    /// Copies among those that overflowed.
+    overflowed_copies: u64,
     scratch: Box<[u8; FRAME_LEN_MAX as usize]>,
 }
 
@@ -202,6 +214,7 @@ impl Way {
             held: Vec::with_capacity(HELD_MAX),
             ready: VecDeque::with_capacity(2 * BURST_MAX + HELD_MAX),
             counts: FaultCounts::default(),
+            overflowed_copies: 0,
             scratch: Box::new([0; FRAME_LEN_MAX as usize]),
         }
     }
@@ -240,33 +253,35 @@ impl Way {
                     let mut copy = Frame::behind_headroom(chunk, 0);
                     pool.rewrite(&mut copy, &self.scratch[..len]);
                     self.counts.duplicated += 1;
-                    self.pass(pool, copy, number, Lateness::None);
+                    self.pass(pool, copy, Origin::Copy, number, Lateness::None);
                 }
                 None => self.counts.unduplicated += 1,
             }
         }
-        self.pass(pool, frame, number, if is_late { Lateness::Overtaken } else { Lateness::None });
+        let lateness = if is_late { Lateness::Overtaken } else { Lateness::None };
+        self.pass(pool, frame, Origin::Sender, number, lateness);
     }
 
-    fn pass(&mut self, pool: &mut Pool, frame: Frame, number: u64, lateness: Lateness) {
+    fn pass(&mut self, pool: &mut Pool, frame: Frame, origin: Origin, number: u64, lateness: Lateness) {
         let held = match (lateness, self.config.delay_us) {
             (Lateness::Overtaken, _) => {
                 self.counts.reordered += 1;
                 let distance = 1 + self.draw(number, Draw::Distance) % OVERTAKEN_BY_MAX;
-                Held { frame, due: Instant::now() + OVERTAKING, after: Some(number + 1 + distance) }
+                Held { frame, origin, due: Instant::now() + OVERTAKING, after: Some(number + 1 + distance) }
             }
             (Lateness::None, Some(span)) => {
                 self.counts.delayed += 1;
                 let spread = (span.last - span.first).saturating_add(1);
                 let late = span.first + self.draw(number, Draw::Delay) % spread;
-                Held { frame, due: Instant::now() + Duration::from_micros(late), after: None }
+                Held { frame, origin, due: Instant::now() + Duration::from_micros(late), after: None }
             }
-            (Lateness::None, None) => return self.ready.push_back(frame),
+            (Lateness::None, None) => return self.ready.push_back((frame, origin)),
         };
         if self.held.len() < HELD_MAX {
             self.held.push(held);
         } else {
             self.counts.overflowed += 1;
+            self.overflowed_copies += u64::from(origin == Origin::Copy);
             pool.release(held.frame);
         }
     }
@@ -280,7 +295,8 @@ impl Way {
         let mut index = 0;
         while let Some(held) = self.held.get(index) {
             if held.due <= now || held.after.is_some_and(|after| after <= entered) {
-                self.ready.push_back(self.held.remove(index).frame);
+                let held = self.held.remove(index);
+                self.ready.push_back((held.frame, held.origin));
             } else {
                 index += 1;
             }
@@ -301,7 +317,8 @@ impl Way {
 
     /// Gives everything back; how many frames it was.
     fn clear(&mut self, pool: &mut Pool) -> u64 {
-        let frames = self.held.drain(..).map(|held| held.frame).chain(self.ready.drain(..));
+        let ready = self.ready.drain(..).map(|(frame, _)| frame);
+        let frames = self.held.drain(..).map(|held| held.frame).chain(ready);
         frames.map(|frame| pool.release(frame)).count() as u64
     }
 }
@@ -319,6 +336,9 @@ pub struct FaultPort {
     /// Towards the peer, and from it.
     ways: [Way; 2],
     arrived: Burst,
+    /// Copies that the port was handed, and those that it could not send.
+    copies: u64,
+    failed_copies: u64,
     given_up: u64,
     report: String,
 }
@@ -334,7 +354,8 @@ impl FaultPort {
     #[must_use]
     pub fn new(port: Box<dyn Port>, config: FaultConfig) -> Self {
         let report = format!("{}, faults of seed {}", port.report(), config.seed);
-        Self { port, ways: [0, 1].map(|way| Way::new(config, way)), arrived: Burst::new(), given_up: 0, report }
+        let ways = [0, 1].map(|way| Way::new(config, way));
+        Self { port, ways, arrived: Burst::new(), copies: 0, failed_copies: 0, given_up: 0, report }
     }
 
     /// What happened to frames towards the peer, and to those from it.
@@ -346,8 +367,16 @@ impl FaultPort {
     /// Hands the port what has reached the end of the wire.
     fn send_ready(&mut self, pool: &mut Pool) {
         self.ways[0].release_due();
-        while let Some(frame) = self.ways[0].ready.pop_front() {
-            self.port.send(pool, frame);
+        while let Some((frame, origin)) = self.ways[0].ready.pop_front() {
+            match origin {
+                Origin::Sender => self.port.send(pool, frame),
+                Origin::Copy => {
+                    let errors = self.port.counts().tx_errors;
+                    self.port.send(pool, frame);
+                    self.copies += 1;
+                    self.failed_copies += u64::from(self.port.counts().tx_errors > errors);
+                }
+            }
         }
     }
 }
@@ -366,7 +395,7 @@ impl Port for FaultPort {
         }
         way.release_due();
         while burst.room() > 0
-            && let Some(frame) = way.ready.pop_front()
+            && let Some((frame, _)) = way.ready.pop_front()
         {
             burst.push(frame);
         }
@@ -406,7 +435,7 @@ impl Port for FaultPort {
 
     fn close(&mut self, pool: &mut Pool) {
         for held in std::mem::take(&mut self.ways[0].held) {
-            self.ways[0].ready.push_back(held.frame);
+            self.ways[0].ready.push_back((held.frame, held.origin));
         }
         self.send_ready(pool);
         self.given_up += self.ways[1].clear(pool);
@@ -414,8 +443,14 @@ impl Port for FaultPort {
     }
 
     fn counts(&self) -> PortCounts {
-        let (counts, faults) = (self.port.counts(), &self.ways[0].counts);
-        PortCounts { tx_frames: (counts.tx_frames + faults.gone()).saturating_sub(faults.duplicated), ..counts }
+        let (counts, way) = (self.port.counts(), &self.ways[0]);
+        // Nobody sent the copies: neither those that the port sent nor those that it could not.
+        let copies = self.copies - self.failed_copies + way.overflowed_copies;
+        PortCounts {
+            tx_frames: (counts.tx_frames + way.counts.gone()).saturating_sub(copies),
+            tx_errors: counts.tx_errors.saturating_sub(self.failed_copies),
+            ..counts
+        }
     }
 
     fn dropped(&self) -> u64 {

@@ -21,6 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::af_xdp::{XdpConfig, XdpMode, XdpPort, XdpQueue};
+use super::fault::DELAY_US_MAX;
 use super::packet::{PacketConfig, PacketPort, PacketSocket, Queueing, Receive};
 use super::paper::Paper;
 use super::record::file_header;
@@ -195,6 +196,7 @@ impl<'s> Options<'s> {
     }
 
     fn take_fault(&mut self) -> Result<Option<FaultConfig>, SpecError> {
+        const DELAY: &str = "no microseconds like 100 or 100-200, at most 1000000, as a late frame keeps its chunk";
         const CHANCE: &str = "no chance from 0 to 1 with at most six decimals, like 0.01";
         let chance = |text: &str| text.parse::<Chance>().ok();
         let seed = self.take("fault.seed", "no number", |text| text.parse::<u64>().ok())?;
@@ -203,7 +205,7 @@ impl<'s> Options<'s> {
         let corrupt = self.take("fault.corrupt", CHANCE, chance)?;
         let reorder = self.take("fault.reorder", CHANCE, chance)?;
         let delay_us =
-            self.take("fault.delay", "no microseconds like 100 or 100-200", |text| text.parse::<Span>().ok())?;
+            self.take("fault.delay", DELAY, |text| text.parse::<Span>().ok().filter(|span| span.last <= DELAY_US_MAX))?;
         let partition =
             self.take("fault.partition", "no numbers of frames like 100-200", |text| text.parse::<Span>().ok())?;
         let is_any = seed.is_some()
@@ -571,7 +573,8 @@ mod tests {
                 let first = draw(1 << 31);
                 (draw(2) == 0).then(|| Span { first, last: first + draw(1 << 31) })
             };
-            let (delay_us, partition) = (span(), span());
+            let partition = span();
+            let delay_us = span().map(|span| Span { first: span.first % 1000, last: 1000 + span.last % 999_001 });
             let mut chance = || Chance::millionths(u32::try_from(draw(1_000_002)).expect("below"));
             let fault = FaultConfig {
                 loss: chance(),
@@ -618,6 +621,11 @@ mod tests {
             refusal("link:a?fault.loss=2"),
             "port \"link:a?fault.loss=2\": option fault.loss=2: \
              no chance from 0 to 1 with at most six decimals, like 0.01; mend it"
+        );
+        assert_eq!(
+            refusal("link:a?fault.delay=5-1000001"),
+            "port \"link:a?fault.delay=5-1000001\": option fault.delay=5-1000001: \
+             no microseconds like 100 or 100-200, at most 1000000, as a late frame keeps its chunk; mend it"
         );
         assert_eq!(
             refusal("udp:127.0.0.1:1-127.0.0.1:2?trains=maybe"),

@@ -469,6 +469,22 @@ fn bad_wire(config: FaultConfig, sent: &[Vec<u8>]) -> (FaultCounts, Vec<Vec<u8>>
 }
 
 #[test]
+fn copies_that_the_wire_made_are_in_no_count_of_the_senders() {
+    let mut bench = Bench::new();
+    let [left, right] = Link::pair([1, 1]);
+    let inner = LinkPort::open(left, "link:copies", 0, Arc::clone(&bench.wake));
+    let config = FaultConfig { duplicate: Chance::millionths(1_000_000), ..FaultConfig::default() };
+    let mut a = FaultPort::new(Box::new(inner), config);
+    drop(right);
+    for frame in frames(10) {
+        assert!(bench.send(&mut a, &frame));
+    }
+    let counts = a.counts();
+    assert_eq!((counts.tx_frames, counts.tx_errors), (0, 10), "nobody is there");
+    bench.close(vec![Box::new(a)]);
+}
+
+#[test]
 fn faults_are_those_of_the_seed_and_the_books_balance() {
     let sent: Vec<Vec<u8>> = (0..10_000u32).map(|number| number.to_be_bytes().repeat(8)).collect();
     let chance = Chance::millionths;
