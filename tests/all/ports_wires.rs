@@ -210,8 +210,9 @@ fn a_stranger_is_no_peer_on_either_side() {
     let spec: PortSpec = format!("shm:{path}").parse().expect("a port");
     let mut bench = Bench::new();
     let error = open(&spec, &Arc::clone(&bench.wake), &mut bench.pool).err().expect("a stranger's");
-    let expected =
-        format!("shm:{path}: meeting at the path: Permission denied (os error 13); see the call's manual page");
+    let expected = format!(
+        "shm:{path}: meeting at the path: Permission denied (os error 13); run as root or with CAP_NET_RAW and CAP_NET_ADMIN"
+    );
     assert_eq!(error.to_string(), expected);
     drop(listener);
 }
