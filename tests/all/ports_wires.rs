@@ -147,7 +147,7 @@ fn ends_that_start_together_meet_even_where_a_dead_socket_lies() {
             }
             bench.close(vec![end]);
         };
-        std::thread::scope(|scope| [scope.spawn(&end), scope.spawn(&end)].map(|end| end.join().expect("met")));
+        std::thread::scope(|scope| [scope.spawn(end), scope.spawn(end)].map(|end| end.join().expect("met")));
         assert!(!Path::new(&path).exists(), "round {round}: the path is free again");
     }
 }

@@ -350,8 +350,9 @@ fn several_frames_end_with_their_tally_and_findings_fail_where_asked() {
     assert_eq!(out.lines().last(), Some(last));
     for mode in ["fast", "instrumented"] {
         let refused = said(&[&run[..], &["--fail-on", "finding", "--mode", mode]].concat());
-        let complaint =
-            format!("kumite: --fail-on finding: {mode} mode notices strange return values alone; leave --mode out or say verify\n");
+        let complaint = format!(
+            "kumite: --fail-on finding: {mode} mode notices strange return values alone; leave --mode out or say verify\n"
+        );
         assert_eq!(refused, (2, String::new(), complaint));
     }
     let (_, out, _) = said(&["run", &object, "--hex", FRAME]);
