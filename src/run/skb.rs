@@ -131,12 +131,13 @@ pub enum PacketType {
 }
 
 impl PacketType {
-    /// As `eth_type_trans` sees it on an interface with this address.
+    /// As `eth_type_trans` sees it on an interface with this address. One without is the loopback, as in the kernel's test
+    /// runs: its broadcast address is zeros too, so that a frame to all is one to a group.
     #[must_use]
     pub fn of(destination: [u8; 6], own: [u8; 6]) -> Self {
         match destination {
             _ if destination == own => Self::Host,
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Self::Broadcast,
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] if own != [0; 6] => Self::Broadcast,
             [first, ..] if first & 1 != 0 => Self::Multicast,
             _ => Self::OtherHost,
         }
@@ -182,6 +183,7 @@ mod tests {
         let own = [2, 0, 0, 0, 0, 1];
         assert_eq!(PacketType::of(own, own), PacketType::Host);
         assert_eq!(PacketType::of([0xff; 6], own), PacketType::Broadcast);
+        assert_eq!(PacketType::of([0xff; 6], [0; 6]), PacketType::Multicast);
         assert_eq!(PacketType::of([0x33, 0x33, 0, 0, 0, 1], own), PacketType::Multicast);
         assert_eq!(PacketType::of([2, 0, 0, 0, 0, 2], own), PacketType::OtherHost);
     }
